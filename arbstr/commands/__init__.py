@@ -1,0 +1,1 @@
+"""The commands, one a module: each takes its parsed arguments and gives an exit code."""

@@ -1,0 +1,1 @@
+"""The decisions, pure: no network, no disk, and the time is an argument."""

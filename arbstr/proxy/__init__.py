@@ -1,0 +1,1 @@
+"""The mitmproxy add-on: options and hooks, the fallback layer, endpoints, the guard."""
