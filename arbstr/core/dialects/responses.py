@@ -1,0 +1,164 @@
+"""OpenAI responses: ``POST /v1/responses``.
+
+Source: OpenAI API reference, "Responses"; captures ``responses_*``: the last event has no
+``event:`` line, there is no ``[DONE]``, and ``response.usage.cost`` is a bare USD number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from arbstr.core.ask import Ask
+from arbstr.core.body import Members
+from arbstr.core.dialects.base import (
+    Dialect,
+    Facts,
+    Mark,
+    Problem,
+    as_object,
+    common_edits,
+    error_object,
+    fingerprint,
+    image_bytes,
+    openai_error,
+    positive,
+    read_model,
+    texts,
+)
+from arbstr.core.errors import UpstreamError, read_error
+from arbstr.core.price import Bill, merge_bills, read_bill
+from arbstr.core.shapes import mapping, objects
+from arbstr.core.sse import Event, encode
+from arbstr.core.usage import Usage, from_openai
+
+_ENDS = ("response.completed", "response.incomplete")
+_FAILS = ("response.failed", "error")
+_JSON_FORMATS = ("json_object", "json_schema")
+_FAILED = "the upstream reported a failed response"
+_ITEMS_OF_CONTENT = ("message", "reasoning")
+"""Output items that start empty; any other kind (a call) is said by its start alone."""
+
+
+def read_ask(members: Members) -> Ask:
+    """Read a Responses body. Raises BadBodyError for a model that is missing or no string."""
+    said = members.value("input")
+    items = objects(said)
+    users = [t for i in items if i.get("role") == "user" and (t := texts(i.get("content")))]
+    images = [
+        image_bytes(part.get("image_url"))
+        for item in items
+        for part in objects(item.get("content"))
+        if part.get("type") == "input_image"
+    ]
+    text_format = mapping(mapping(members.value("text")).get("format")).get("type")
+    key = members.value("prompt_cache_key")
+    first = (
+        said if isinstance(said, str) else next((i for i in items if i.get("role") == "user"), None)
+    )
+    return Ask(
+        dialect=RESPONSES.name,
+        model=read_model(members),
+        stream=members.value("stream") is True,
+        max_output=positive(members, "max_output_tokens"),
+        reserves=False,
+        tools=bool(members.value("tools")),
+        images=len(images),
+        json_mode=text_format in _JSON_FORMATS,
+        last_user_text=said if isinstance(said, str) else (users[-1] if users else ""),
+        prompt_bytes=max(0, len(members.body) - sum(images)),
+        conversation=key
+        if isinstance(key, str) and key
+        else fingerprint(members.value("instructions"), first),
+        prefix_bytes=len(members.raw("input") or b"") + len(members.raw("instructions") or b""),
+    )
+
+
+def edits(members: Members, _ask: Ask, model: str, limit: int | None) -> Mapping[str, bytes]:
+    """What goes up changed: the model."""
+    return common_edits(members, model, limit, "max_output_tokens")
+
+
+def read_body(body: bytes) -> Facts:
+    """Judge a whole plain answer. ``status`` ``failed`` is an error under status 200."""
+    answer = as_object(body)
+    if answer is None:
+        return Facts("the answer is not a JSON object")
+    usage, bill = from_openai(mapping(answer.get("usage"))), read_bill(answer)
+    if answer.get("error") or answer.get("status") == "failed":
+        return Facts(_FAILED, read_error(answer, fallback=_FAILED), usage, bill)
+    if not isinstance(answer.get("output"), list):
+        return Facts("the answer has no output", None, usage, bill)
+    return Facts(None, None, usage, bill)
+
+
+class ResponsesReader:
+    """Follows one Responses stream."""
+
+    __slots__ = ("bill", "error", "usage")
+
+    def __init__(self, _ask: Ask) -> None:
+        self.usage: Usage | None = None
+        self.bill: Bill | None = None
+        self.error: UpstreamError | None = None
+
+    def read(self, event: Event) -> Mark:
+        """Say what one event is."""
+        if event.data is None or event.data.strip() == b"[DONE]":
+            return Mark.NOTHING
+        if (data := as_object(event.data)) is None:
+            return Mark.BROKEN
+        kind = data.get("type")
+        response = mapping(data.get("response"))
+        if kind in _FAILS or (kind is None and data.get("error")):
+            self._take(data, response)
+            self.error = read_error(response if response.get("error") else data, fallback=_FAILED)
+            return Mark.ERROR
+        if kind in _ENDS:
+            self._take(data, response)
+            return Mark.END | (Mark.CONTENT if response.get("output") else Mark.NOTHING)
+        return _content(kind, data)
+
+    def _take(self, data: Mapping[str, object], response: Mapping[str, object]) -> None:
+        self.usage = from_openai(mapping(response.get("usage"))) or self.usage
+        self.bill = merge_bills(self.bill, read_bill(data))
+
+    @property
+    def whole(self) -> bool:
+        """Never without one of the last events."""
+        return False
+
+
+def _content(kind: object, data: Mapping[str, object]) -> Mark:
+    if not isinstance(kind, str):
+        return Mark.NOTHING
+    if kind.endswith(".delta"):
+        return Mark.CONTENT if data.get("delta") else Mark.NOTHING
+    if kind == "response.output_item.added":
+        item = mapping(data.get("item"))
+        starts_empty = item.get("type") in _ITEMS_OF_CONTENT and not item.get("content")
+        return Mark.NOTHING if starts_empty else Mark.CONTENT
+    return Mark.NOTHING
+
+
+def error_event(problem: Problem) -> bytes:
+    """A last ``event: error``.
+
+    The official SDK raises only where ``error`` is in the data as well.
+    """
+    error = error_object(problem)
+    event = {"type": "error", "code": problem.code, "message": problem.message, "param": None}
+    return encode(msgspec.json.encode({**event, "error": error}), b"error")
+
+
+RESPONSES = Dialect(
+    name="responses",
+    paths=("/v1/responses", "/responses"),
+    read_ask=read_ask,
+    edits=edits,
+    read_body=read_body,
+    reader=ResponsesReader,
+    error_body=openai_error,
+    error_event=error_event,
+)
