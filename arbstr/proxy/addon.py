@@ -1,0 +1,337 @@
+"""The mitmproxy add-on: options, hooks, and when what is started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+from mitmproxy import ctx, exceptions, http
+from mitmproxy.addonmanager import Loader
+from mitmproxy.connection import Client
+from mitmproxy.net.tls import starts_like_tls_record
+from mitmproxy.proxy import layer, tunnel
+from mitmproxy.proxy.layers import ClientTLSLayer, modes
+from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from mitmproxy.proxy.mode_specs import ReverseMode
+
+from arbstr.config import Config, ConfigError, Provider, default_path, load
+from arbstr.core.dialects import by_path
+from arbstr.core.dialects.base import Problem
+from arbstr.ledger.writer import LedgerError, Writer
+from arbstr.mock.node import MockNode
+from arbstr.mock.thread import ThreadedNode
+from arbstr.proxy import guard
+from arbstr.proxy.endpoints import Endpoints
+from arbstr.proxy.engine import Engine, Refused, error_response
+from arbstr.proxy.stream import FallbackLayer, FallbackPauseHook, ShutDown, Tick
+from arbstr.proxy.sync import Sync
+
+logger = logging.getLogger(__name__)
+
+_CONNECTIONS_PER_UPSTREAM = 1000
+"""mitmproxy allows five for each client connection, for its whole life: too few for HTTP/2."""
+_DRAIN_TICK_S = 0.5
+_END_S = 3.0
+"""How long interrupted streams may take to write their rows at shutdown."""
+_PLACEHOLDER = "http://127.0.0.1:9/v1"
+"""Stands for the mock node's address while a config is only checked."""
+
+
+class Arbstr:
+    """Routes, falls back, meters, and keeps the ledger. One instance is one running arbstr."""
+
+    name = "arbstr"
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self.config: Config | None = None
+        self.denied: Counter[str] = Counter()
+        self._writer: Writer | None = None
+        self._sync: Sync | None = None
+        self._endpoints: Endpoints | None = None
+        self._mock: ThreadedNode | None = None
+        self._layers: dict[str, FallbackLayer] = {}
+
+    # --- start and stop ---------------------------------------------------------------------------
+
+    def load(self, loader: Loader) -> None:
+        """Add our options."""
+        beside = str(default_path(os.environ, Path(__file__).parents[2]))
+        loader.add_option("arbstr_config", str, beside, "The config file of arbstr.")
+        loader.add_option(
+            "arbstr_mock", bool, False, "Sell from an embedded mock node: no key, no network."
+        )
+
+    def configure(self, updated: set[str]) -> None:
+        """Check the config before anything uses it."""
+        if not updated & {"arbstr_config", "arbstr_mock"}:
+            return
+        try:
+            self.config = self._load(_PLACEHOLDER)
+        except ConfigError as error:
+            if self.engine is not None:
+                raise exceptions.OptionsError("\n".join(error.problems)) from None
+            for problem in error.problems:
+                logger.error(problem)  # noqa: TRY400 - an error of the user's, without a traceback
+
+    def running(self) -> None:
+        """Everything listens, or soon will: become a reverse proxy."""
+        if self.engine is not None or self.config is None:
+            return
+        try:
+            self.start()
+        except (LedgerError, ConfigError, OSError) as error:
+            logger.error(str(error))  # noqa: TRY400 - the same
+            return
+        set_options(self.config)
+
+    def start(self) -> None:
+        """Bring up the ledger, the mock, the engine, the price sync.
+
+        Raises LedgerError, OSError.
+        """
+        if ctx.options.arbstr_mock:
+            self._mock = ThreadedNode(MockNode())
+            self._mock.__enter__()
+            self.config = self._load(self._mock.node.url)
+        config = self.config
+        assert config is not None
+        for warning in config.warnings:
+            logger.warning(warning)
+        engine = Engine(config, _Unwritten())
+        self._writer = Writer(
+            config.database.path,
+            instance=engine.instance,
+            retention_days=config.database.retention_days,
+        )
+        self._writer.start()
+        engine.ledger = self._writer
+        engine.slow_client = self._is_slow
+        self.engine = engine
+        self._sync = Sync(config, engine.listed)
+        self._sync.start()
+        self._endpoints = Endpoints(engine, self._sync, self._writer.health, self.denied)
+
+    async def done(self) -> None:
+        """Let what runs run on for a while, then end it; write every row."""
+        if self.engine is None or self._writer is None:
+            return
+        self.engine.closing = True
+        grace_s = self.engine.state.config.fallback.grace_s
+        await self._until_idle(grace_s)
+        if self.engine.open or self._streams_open():
+            for layer_id in list(self._layers):
+                await self._inject(layer_id, ShutDown())
+            await self._until_idle(_END_S)
+        if self._sync is not None:
+            self._sync.stop()
+        if self._endpoints is not None:
+            await asyncio.to_thread(self._endpoints.close)
+        if not await asyncio.to_thread(self._writer.close):
+            logger.error("the ledger could not be written to its end")
+        if self._mock is not None:
+            await asyncio.to_thread(self._mock.__exit__, None, None, None)
+        self.engine = None
+
+    async def _until_idle(self, seconds: float) -> None:
+        assert self.engine is not None
+        end = time.monotonic() + seconds
+        while self.engine.open and time.monotonic() < end:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(0.02)
+
+    def _streams_open(self) -> bool:
+        return any(found.open_streams() for found in self._layers.values())
+
+    def _load(self, mock_url: str) -> Config:
+        path = Path(ctx.options.arbstr_config).expanduser()
+        return load(path, os.environ, mock_url=mock_url if ctx.options.arbstr_mock else None)
+
+    # --- connections ------------------------------------------------------------------------------
+
+    def client_connected(self, client: Client) -> None:
+        """Nothing but a reverse proxy, not for a moment."""
+        if not isinstance(client.proxy_mode, ReverseMode) or self.engine is None:
+            client.error = "arbstr is a reverse proxy, and not ready"
+            return
+        if (handler := _handler(client.id)) is not None:
+            handler.max_conns = collections.defaultdict(
+                lambda: asyncio.Semaphore(_CONNECTIONS_PER_UPSTREAM)
+            )
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        """Put the fallback layer where mitmproxy would put its own."""
+        context = nextlayer.context
+        if nextlayer.layer is not None or self.engine is None:
+            return
+        if len(context.layers) != 1 or not isinstance(context.layers[0], modes.ReverseProxy):
+            return
+        data = nextlayer.data_client()
+        stack = tunnel.LayerStack()
+        if data[:1] == b"\x16" or starts_like_tls_record(data):
+            stack /= ClientTLSLayer(context)
+        found = FallbackLayer(context, self.engine)
+        stack /= found
+        self._layers[context.client.id] = found
+        nextlayer.layer = stack[0]
+
+    async def client_disconnected(self, client: Client) -> None:
+        """Upstreams are cut when this returns: first read them to their end, the node bills it."""
+        found = self._layers.get(client.id)
+        if found is None or self.engine is None:
+            return
+        end = time.monotonic() + self.engine.read_on_s
+        while found.open_streams() and time.monotonic() < end:
+            await self._inject(client.id, Tick())
+            await asyncio.sleep(_DRAIN_TICK_S if found.open_streams() else 0)
+        if found.open_streams():
+            await self._inject(client.id, ShutDown())
+        self._layers.pop(client.id, None)
+
+    async def _inject(self, client_id: str, event: Tick | ShutDown) -> None:
+        handler = _handler(client_id)
+        if handler is not None:
+            await handler.server_event(event)
+
+    def _is_slow(self, client: Client) -> bool:
+        handler = _handler(client.id)
+        io = None if handler is None else handler.transports.get(client)
+        transport = None if io is None else getattr(io.writer, "transport", None)
+        return transport is not None and transport.get_write_buffer_size() > 0
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """The guard: before the body, before any other add-on."""
+        try:
+            self._guard(flow)
+        except Exception:
+            logger.exception("the guard has failed")
+            flow.response = error_response(
+                flow, Problem(500, "arbstr has failed", "api_error", "bug")
+            )
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """Route it, or answer it ourselves.
+
+        Fails closed: a bug is a 500, never an unrouted flow.
+        """
+        engine = self.engine
+        if flow.response is not None or flow.error is not None or engine is None:
+            return
+        try:
+            await self._request(flow, engine)
+        except Refused as refused:
+            if refused.ticket is not None:
+                engine.refuse(refused.ticket, refused.problem)
+            flow.response = error_response(
+                flow, refused.problem, refused.ticket.id if refused.ticket else None
+            )
+        except Exception:
+            logger.exception("a request could not be routed")
+            flow.response = error_response(
+                flow, Problem(500, "arbstr has failed", "api_error", "bug")
+            )
+
+    async def response(self, flow: http.HTTPFlow) -> None:
+        """The gate: the end of an answer waits here for its row."""
+        if self.engine is not None:
+            await self.engine.wait_until_written(flow)
+
+    async def error(self, flow: http.HTTPFlow) -> None:
+        """A client that left: its row is written all the same."""
+        if self.engine is not None:
+            await self.engine.wait_until_written(flow)
+
+    async def fallback_pause(self, pause: FallbackPauseHook) -> None:
+        """Wait before the same upstream is asked again."""
+        await asyncio.sleep(pause.seconds)  # type: ignore[attr-defined]
+
+    def _guard(self, flow: http.HTTPFlow) -> None:
+        engine = self.engine
+        if engine is None or flow.client_conn.id not in self._layers:
+            self._deny(flow, guard.Denial(503, "not_ready", "arbstr is not ready", close=True))
+            return
+        server, limits = engine.state.config.server, engine.state.config.limits
+        path = flow.request.path.partition("?")[0]
+        priced = flow.request.method == "POST" and by_path(path) is not None
+        denial = guard.check(flow.request, server, priced=priced)
+        if denial is None and engine.closing:
+            denial = guard.Denial(503, "shutting_down", "arbstr is shutting down", close=True)
+        length = flow.request.headers.get("content-length", "")
+        if denial is None and length.isdigit() and int(length) > limits.body_bytes:
+            flow.response = engine.too_large(flow)
+            return
+        if denial is None and len(engine.open) >= limits.concurrent:
+            message = f"more than {limits.concurrent} requests at a time"
+            denial = guard.Denial(503, "too_many_requests", message)
+        if denial is not None:
+            self._deny(flow, denial)
+
+    def _deny(self, flow: http.HTTPFlow, denial: guard.Denial) -> None:
+        self.denied[denial.code] += 1
+        kind = "invalid_request_error" if denial.status < 500 else "api_error"
+        problem = Problem(denial.status, denial.message, kind, denial.code)
+        flow.response = error_response(flow, problem)
+        if denial.close:
+            flow.response.headers["connection"] = "close"
+
+    async def _request(self, flow: http.HTTPFlow, engine: Engine) -> None:
+        request = flow.request
+        if (cors := guard.preflight(request, engine.state.config.server)) is not None:
+            flow.response = http.Response.make(204, b"", cors)
+            return
+        assert self._endpoints is not None
+        if self._endpoints.serves(request):
+            flow.response = await self._endpoints.answer(flow)
+            return
+        dialect = by_path(request.path.partition("?")[0]) if request.method == "POST" else None
+        if dialect is None:
+            engine.pass_through(flow)
+        else:
+            engine.route(flow, dialect)
+
+
+class _Unwritten:
+    """Stands in for the ledger until it is open; nothing is routed before that."""
+
+    def begin(self, *_: object) -> None: ...
+
+    def finish(self, *_: object) -> None: ...
+
+    def late(self, *_: object) -> None: ...
+
+
+def set_options(config: Config) -> None:
+    """Make mitmproxy our reverse proxy. What the user has set by a flag stays as it is."""
+    options = ctx.options
+    wanted: dict[str, object] = {
+        "connection_strategy": "lazy",
+        "keep_host_header": True,
+        "onboarding": False,
+    }
+    total_s = config.fallback.total_s + config.fallback.grace_s
+    if options.tcp_timeout < 2 * total_s:
+        wanted["tcp_timeout"] = int(2 * total_s) + 1
+    if options.mode == ["regular"]:
+        wanted["mode"] = [reverse_mode(config.providers[0])]
+    if not options.listen_host:
+        wanted["listen_host"] = config.server.listen_host
+    if options.listen_port is None:
+        wanted["listen_port"] = config.server.listen_port
+    options.update(**{name: value for name, value in wanted.items() if name in options})
+
+
+def reverse_mode(provider: Provider) -> str:
+    """The mode spec that names `provider` as the target."""
+    host = f"[{provider.host}]" if ":" in provider.host else provider.host
+    return f"reverse:{provider.scheme}://{host}:{provider.port}"
+
+
+def _handler(client_id: str) -> ProxyConnectionHandler | None:
+    server = ctx.master.addons.get("proxyserver")
+    return None if server is None else server.connections.get(client_id)

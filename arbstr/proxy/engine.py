@@ -1,0 +1,577 @@
+"""From a client's request to its row: routes it, builds its attempts, accounts for it.
+
+The engine is what `stream.Service` asks for. It lives on the event loop; what may block (the
+ledger's writer, price syncs, reports) has threads of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+from mitmproxy import http
+from mitmproxy.connection import Client
+from mitmproxy.net.http import status_codes
+
+from arbstr.config import Config, Provider
+from arbstr.core import exchange as core
+from arbstr.core.ask import Ask
+from arbstr.core.body import BadBodyError, Members, read_members
+from arbstr.core.breaker import Breakers
+from arbstr.core.caps import CapHit, Caps, Reservation
+from arbstr.core.catalog import Model
+from arbstr.core.conversation import Conversations
+from arbstr.core.dialects import PASS_THROUGH, Dialect, by_path
+from arbstr.core.dialects.base import Problem
+from arbstr.core.exchange import Attempt, Exchange, Ticket
+from arbstr.core.forecast import Forecast
+from arbstr.core.policy import Choice, UnknownPolicyError
+from arbstr.core.price import is_overcharge, sats
+from arbstr.core.receipt import attempt_row, final_row, first_row, late_cost, refused_row
+from arbstr.core.record import AttemptRow, LateCost, RequestRow
+from arbstr.core.route import Candidate, Conditions, NoModelError, Route, plan
+from arbstr.core.secret import Secret
+from arbstr.core.sse import comment
+from arbstr.proxy import guard, headers
+from arbstr.proxy.state import State, make_catalog, make_state
+
+logger = logging.getLogger(__name__)
+
+COMMIT_WAIT_S = 1.0
+"""How long an answer waits for its row. After that it goes, and the row stays queued."""
+_RANDOM_BITS = 20
+_OUR_PATHS = ("/balance", "/wallet", "/lightning", "/admin")
+"""Where only the client's own key goes: these move the balance."""
+
+
+class Ledger(Protocol):
+    """What the engine asks of the ledger's writer. No call blocks."""
+
+    def begin(self, row: RequestRow) -> None:
+        """Queue the first write of a request."""
+        ...
+
+    def finish(
+        self,
+        row: RequestRow,
+        attempts: tuple[AttemptRow, ...],
+        done: Callable[[], None] | None = None,
+    ) -> None:
+        """Queue the last one; `done` is called on another thread once it is committed."""
+        ...
+
+    def late(self, cost: LateCost) -> None:
+        """Queue the cost of an attempt that was given up."""
+        ...
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer, not a defect
+    """A request that we answer ourselves with an error."""
+
+    def __init__(self, problem: Problem, ticket: Ticket | None = None) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+        self.ticket = ticket
+
+
+class Open(msgspec.Struct):
+    """One request between its routing and its row."""
+
+    exchange: Exchange
+    reservation: Reservation | None
+    written: asyncio.Future[None] | None = None
+
+
+class Engine:
+    """Holds what outlives a request: prices, breakers, forecasts, caps, balances."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self.instance = secrets.token_hex(4)
+        self.state: State = make_state(config)
+        self.ledger = ledger
+        self.synced: dict[str, tuple[Model, ...]] = {}
+        self.catalog = make_catalog(config, self.synced)
+        self.breakers = Breakers()
+        self.forecast = Forecast()
+        self.conversations = Conversations()
+        self.caps = Caps(config.policies)
+        self.balances: dict[str, int] = {}
+        self.open: dict[str, Open] = {}
+        self.overcharges = 0
+        self.closing = False
+        self.slow_client: Callable[[Client], bool] = lambda _: False
+        self.shows_attempts = False
+        self._turns: dict[str, int] = {}
+        self._last_id = 0
+
+    @property
+    def head_bytes(self) -> int:
+        """For `stream.Service`."""
+        return self.state.config.limits.header_bytes
+
+    @property
+    def body_bytes(self) -> int:
+        """For `stream.Service`."""
+        return self.state.config.limits.body_bytes
+
+    @property
+    def read_on_s(self) -> float:
+        """For `stream.Service`."""
+        return self.state.config.fallback.total_s
+
+    def too_large(self, flow: http.HTTPFlow) -> http.Response:
+        """The answer to a body over the limit, in the dialect of its path."""
+        message = f"the body is larger than {self.body_bytes:,} bytes (limits.body_bytes)"
+        problem = Problem(413, message, "invalid_request_error", "body_too_large")
+        return error_response(flow, problem)
+
+    @property
+    def request_s(self) -> float:
+        """For `stream.Service`."""
+        return self.state.config.limits.request_seconds
+
+    def use(self, config: Config) -> None:
+        """A reloaded config takes effect for the requests from now on."""
+        self.state = make_state(config)
+        self.caps.configure(config.policies)
+        self.synced = {name: m for name, m in self.synced.items() if name in self.state.providers}
+        self.catalog = make_catalog(config, self.synced)
+
+    def listed(self, provider: str, models: tuple[Model, ...]) -> None:
+        """A sync has brought a good list."""
+        self.synced[provider] = models
+        self.catalog = make_catalog(self.state.config, self.synced)
+        self.breakers.relist(provider)
+
+    # --- routing ----------------------------------------------------------------------------------
+
+    def route(self, flow: http.HTTPFlow, dialect: Dialect) -> None:
+        """Route a metered request. Raises Refused."""
+        ticket = self.ticket(flow, dialect)
+        reserved = self._reserve(ticket)
+        self._open(flow, ticket, reserved)
+
+    def ticket(self, flow: http.HTTPFlow, dialect: Dialect) -> Ticket:
+        """Read and route a request without reserving or sending anything. Raises Refused."""
+        request = flow.request
+        try:
+            members = read_members(
+                request.raw_content or b"", max_depth=self.state.config.limits.json_depth
+            )
+            ask = self._ask(request, dialect, members)
+        except BadBodyError as error:
+            blank = self._ticket(flow, dialect, _no_route(Ask(dialect.name, "")), None)
+            problem = Problem(error.status, str(error), "invalid_request_error", error.code)
+            raise Refused(problem, blank) from None
+        try:
+            choice = self._choose(request, ask)
+            route = self._plan(ask, choice)
+        except UnknownPolicyError as error:
+            blank = self._ticket(flow, dialect, _no_route(ask), members)
+            problem = Problem(400, str(error), "invalid_request_error", "unknown_policy")
+            raise Refused(problem, blank) from None
+        except NoModelError as error:
+            blank = self._ticket(flow, dialect, _no_route(ask, choice), members)
+            raise Refused(_no_model(error), blank) from None
+        return self._ticket(flow, dialect, route, members, ask)
+
+    def pass_through(self, flow: http.HTTPFlow) -> None:
+        """Send a request that is not ours to the first provider, as it is."""
+        provider = self.state.config.providers[0]
+        model = Model(id="", provider=provider.name, source="assumed")
+        candidate = Candidate(model, None, 0.0, 0.0, 0.0, 0.0)
+        route = Route(Choice(None, "none"), "", (candidate,))
+        self._open(flow, self._ticket(flow, PASS_THROUGH, route, None), None)
+
+    def explain(self, flow: http.HTTPFlow, dialect: Dialect) -> Route:
+        """Decide as for a real request. Raises Refused."""
+        return self.ticket(flow, dialect).route
+
+    def _ask(self, request: http.Request, dialect: Dialect, members: Members) -> Ask:
+        limits = self.state.config.limits
+        messages = members.value("messages")
+        if isinstance(messages, list) and len(messages) > limits.messages:
+            message = f"{len(messages):,} messages are more than {limits.messages:,}"
+            raise BadBodyError(message, "too_many_messages")
+        ask = dialect.read_ask(members)
+        for name in ("x-claude-code-session-id", "session-id", "x-session-id"):
+            if (session := request.headers.get(name)) is not None:
+                return msgspec.structs.replace(ask, conversation=session)
+        return ask
+
+    def _choose(self, request: http.Request, ask: Ask) -> Choice:
+        return self.state.selector.choose(
+            header=request.headers.get("x-arbstr-policy"),
+            model=ask.model,
+            text=ask.last_user_text,
+            user_agent=request.headers.get("user-agent", ""),
+            key=guard.bearer(request),
+        )
+
+    def _plan(self, ask: Ask, choice: Choice) -> Route:
+        now_s, now_ms = time.monotonic(), _wall_ms()
+        conditions = Conditions(
+            open_circuits=lambda p, m: self.breakers.is_open(p, m, now_s),
+            failures=self.breakers.failures,
+            latency_ms=self.breakers.latency_ms,
+            balance_msats=self.balances.get,
+            unlisted=self.breakers.is_unlisted,
+            round_robin=self._turn,
+            warm=lambda a: self.conversations.warm(a, now_ms),
+            caps=self.caps,
+            now_s=now_ms / 1000,
+        )
+        policies = self.state.config.policies
+        return plan(ask, choice, self.catalog, policies, self.forecast, conditions)
+
+    def _turn(self, key: str, n: int) -> int:
+        turn = self._turns.get(key, -1) + 1
+        self._turns[key] = turn
+        return turn % n
+
+    def _ticket(
+        self,
+        flow: http.HTTPFlow,
+        dialect: Dialect,
+        route: Route,
+        members: Members | None,
+        ask: Ask | None = None,
+    ) -> Ticket:
+        request = flow.request
+        return Ticket(
+            id=self._new_id(),
+            instance=self.instance,
+            endpoint=request.path.partition("?")[0],
+            client=request.headers.get("user-agent"),
+            dialect=dialect,
+            ask=ask or Ask(dialect.name, route.requested),
+            route=route,
+            members=members,
+            paid_once="x-cashu" in request.headers,
+            started_ms=_wall_ms(),
+            started_s=time.monotonic(),
+        )
+
+    def _new_id(self) -> int:
+        """Ms since the epoch, then random bits; never the same twice in one process."""
+        fresh = _wall_ms() << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+        self._last_id = max(fresh, self._last_id + 1)
+        return self._last_id
+
+    def _reserve(self, ticket: Ticket) -> Reservation | None:
+        expected = ticket.route.candidates[0].expected_msats
+        held = self.caps.reserve(ticket.route.choice.name, expected or 0.0, _wall_ms())
+        if isinstance(held, CapHit):
+            problem = Problem(402, str(held), "invalid_request_error", "cap_reached")
+            raise Refused(problem, ticket)
+        return held
+
+    def _open(self, flow: http.HTTPFlow, ticket: Ticket, held: Reservation | None) -> None:
+        exchange = Exchange(
+            ticket,
+            timing=self.state.timing,
+            limits=self.state.limits,
+            breakers=self.breakers,
+            wall_ms=_wall_ms,
+            redact=self.state.redact,
+            jitter=lambda: random.uniform(0, 0.1),  # noqa: S311 - spreads retries, guards nothing
+        )
+        self.open[flow.id] = Open(exchange, held)
+        if self._has_row(flow, ticket):
+            self.ledger.begin(first_row(ticket))
+
+    def _has_row(self, flow: http.HTTPFlow, ticket: Ticket) -> bool:
+        return ticket.dialect.metered or flow.request.method == "POST"
+
+    def refuse(self, ticket: Ticket, problem: Problem) -> None:
+        """Our own 4xx on a priced path has a row."""
+        row = refused_row(
+            ticket,
+            status=problem.status,
+            code=problem.code or problem.type,
+            message=problem.message,
+            ended_s=time.monotonic(),
+        )
+        self.ledger.finish(row, ())
+
+    # --- stream.Service ---------------------------------------------------------------------------
+
+    def exchange(self, flow: http.HTTPFlow) -> Exchange | None:
+        """What `route` or `pass_through` decided."""
+        found = self.open.get(flow.id)
+        return None if found is None else found.exchange
+
+    def upstream_request(
+        self, flow: http.HTTPFlow, exchange: Exchange, order: core.Try
+    ) -> http.Request:
+        """The request of one attempt."""
+        provider = self.state.providers[order.candidate.model.provider]
+        client = flow.request
+        body = exchange.body_for(order.candidate)
+        content = client.raw_content or b"" if body is None else body
+        has_body = bool(content) or client.method in ("POST", "PUT", "PATCH")
+        fields = headers.upstream(
+            client.headers.fields,
+            host=_authority(provider),
+            key=self._key(client, provider),
+            body_bytes=len(content) if has_body else None,
+        )
+        if guard.uses_our_token(client, self.state.config.server):
+            key = (
+                None
+                if provider.api_key is None
+                else b"Bearer " + provider.api_key.reveal().encode()
+            )
+            fields = tuple((n, v) for n, v in fields if n.lower() != b"x-api-key")
+            fields = tuple((n, v) for n, v in fields if n.lower() != b"authorization" or v == key)
+        return http.Request(
+            host=provider.host,
+            port=provider.port,
+            method=client.data.method,
+            scheme=provider.scheme.encode(),
+            authority=b"",
+            path=_path(provider, client.path).encode(errors="surrogateescape"),
+            http_version=b"HTTP/1.1",
+            headers=http.Headers(fields),
+            content=content,
+            trailers=None,
+            timestamp_start=time.time(),
+            timestamp_end=time.time(),
+        )
+
+    def _key(self, request: http.Request, provider: Provider) -> Secret | None:
+        """Our key, None where only the client's own may be used."""
+        rest = "/" + request.path.lstrip("/").removeprefix("v1/")
+        if "x-cashu" in request.headers or rest.lower().startswith(_OUR_PATHS):
+            return None
+        return provider.api_key
+
+    def head(self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt) -> http.Response:
+        """The head of a streamed answer."""
+        tryout = attempt.tryout
+        fields = headers.downstream(tryout.headers)
+        bodyless = flow.request.method == "HEAD" or tryout.status in (204, 304)
+        if not bodyless and not flow.request.is_http2 and flow.request.http_version != "HTTP/1.0":
+            fields.append((b"transfer-encoding", b"chunked"))
+        if tryout.shape == "stream":
+            fields.append((b"x-arbstr-streaming", b"true"))
+        fields += self._told(flow, exchange, attempt)
+        return _response(tryout.status or 502, fields, None)
+
+    def answer(self, flow: http.HTTPFlow, exchange: Exchange, answer: core.Answer) -> http.Response:
+        """A whole answer, or an error of ours."""
+        fields: list[tuple[bytes, bytes]] = []
+        if answer.attempt is not None:
+            fields = headers.downstream(answer.attempt.tryout.headers)
+        else:
+            fields.append((b"content-type", b"application/json"))
+        if answer.retry_after is not None:
+            fields.append((b"retry-after", answer.retry_after.encode()))
+        fields.append((b"content-length", str(len(answer.body)).encode()))
+        fields += self._told(flow, exchange, answer.attempt)
+        row = final_row(exchange)
+        fields += headers.own(
+            (
+                ("cost-sats", sats(row.cost_msats)),
+                ("latency-ms", None if row.latency_ms is None else str(row.latency_ms)),
+            )
+        )
+        return _response(answer.status, fields, answer.body)
+
+    def last_bytes(self, exchange: Exchange) -> bytes:
+        """A comment with the cost, then the end."""
+        attempt = exchange.current
+        tail = b"".join(attempt.tryout.tail)
+        if exchange.outcome != "ok" or attempt.tryout.shape != "stream":
+            return tail
+        cost = sats(final_row(exchange).cost_msats)
+        model = attempt.candidate.model.id
+        return comment(f"arbstr cost_sats={cost or 'unknown'} model={model}") + tail
+
+    def settle(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """Queue the row, give back what was reserved, learn."""
+        found = self.open.get(flow.id)
+        if found is None:
+            return
+        row = final_row(exchange)
+        if found.reservation is not None:
+            self.caps.settle(found.reservation, _spent(row))
+        self._learn(exchange, row)
+        if not self._has_row(flow, exchange.ticket):
+            return
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+        found.written = written
+
+        def done() -> None:
+            loop.call_soon_threadsafe(_resolve, written)
+
+        self.ledger.finish(row, tuple(map(attempt_row, exchange.attempts)), done)
+
+    async def wait_until_written(self, flow: http.HTTPFlow) -> None:
+        """The gate: returns once the row is committed, or after a while all the same."""
+        found = self.open.pop(flow.id, None)
+        if found is None or found.written is None:
+            return
+        await asyncio.wait((found.written,), timeout=COMMIT_WAIT_S)
+
+    def late(self, exchange: Exchange, attempt: Attempt) -> None:
+        """The bill of an attempt that was given up has come."""
+        self.ledger.late(late_cost(exchange, attempt))
+
+    def sent_down(self, flow: http.HTTPFlow, data: bytes) -> None:
+        """Nobody looks at it here."""
+
+    def attempt_flow(
+        self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt, request: http.Request
+    ) -> http.HTTPFlow:
+        """Made by the add-on where somebody looks."""
+        raise NotImplementedError
+
+    def is_slow(self, client: Client) -> bool:
+        """Whether `client` leaves bytes unread."""
+        return self.slow_client(client)
+
+    # --- accounts ---------------------------------------------------------------------------------
+
+    def _learn(self, exchange: Exchange, row: RequestRow) -> None:
+        """What this answer teaches about prices, sizes and balances."""
+        if row.balance_msats is not None and row.provider is not None:
+            self.balances[row.provider] = row.balance_msats
+        answering = exchange.answering
+        if answering is None or not answering.tryout.ended or not exchange.ticket.dialect.metered:
+            return
+        self._watch_bill(row)
+        usage = answering.tryout.usage
+        ask, model = exchange.ticket.ask, answering.candidate.model
+        if usage is None or not ask.output:
+            return
+        self.forecast.learn(
+            policy=row.policy,
+            model=model.id,
+            prompt_bytes=ask.prompt_bytes,
+            input_tokens=usage.prompt_tokens,
+            output_tokens=usage.output_tokens,
+            at_ms=row.started_at,
+            expected_output=answering.candidate.output_tokens,
+        )
+        self.conversations.answered(
+            ask,
+            provider=model.provider,
+            model=model.id,
+            now_ms=_wall_ms(),
+            cached_tokens=usage.cached_tokens,
+        )
+
+    def _watch_bill(self, row: RequestRow) -> None:
+        billed = row.cost_msats if row.cost_source == "billed" and row.attempts == 1 else None
+        if row.upstream_priced or not is_overcharge(billed, row.computed_msats):
+            return
+        self.overcharges += 1
+        logger.warning(
+            "overcharge: %s billed %s sats for %s, its prices say %s sats (request %s)",
+            row.provider,
+            sats(row.cost_msats),
+            row.model,
+            sats(row.computed_msats),
+            row.id,
+        )
+
+    def _told(
+        self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt | None
+    ) -> list[tuple[bytes, bytes]]:
+        """What every answer says of itself."""
+        ticket = exchange.ticket
+        server = self.state.config.server
+        shown = attempt.candidate if attempt is not None else None
+        failed = [a for a in exchange.attempts if a is not attempt]
+        retries = ", ".join(f"{a.n}/{a.candidate.model.id}" for a in failed)
+        estimate = None if shown is None or shown.expected_msats is None else shown.expected_msats
+        pairs = headers.own(
+            (
+                ("request-id", str(ticket.id)),
+                ("model", None if shown is None else shown.model.id or None),
+                ("requested-model", ticket.route.requested or None),
+                ("provider", None if shown is None else shown.model.provider),
+                ("policy", ticket.route.choice.name),
+                ("retries", retries or None),
+                ("estimated-sats", sats(estimate)),
+            )
+        )
+        cors = guard.allow_origin(flow.request, server)
+        return pairs + [(name.encode(), value.encode()) for name, value in cors.items()]
+
+
+def error_response(
+    flow: http.HTTPFlow, problem: Problem, request_id: int | None = None
+) -> http.Response:
+    """An error in the dialect of the path it was asked at."""
+    dialect = by_path(flow.request.path.partition("?")[0]) or PASS_THROUGH
+    fields = {"content-type": "application/json"}
+    if request_id is not None:
+        fields["x-arbstr-request-id"] = str(request_id)
+    return http.Response.make(problem.status, dialect.error_body(problem), fields)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _spent(row: RequestRow) -> int | None:
+    """What counts against a cap: 0 for a request that surely cost nothing."""
+    if row.cost_msats is None and row.outcome == "error":
+        return 0
+    return row.cost_msats
+
+
+def _no_route(ask: Ask, choice: Choice | None = None) -> Route:
+    return Route(choice or Choice(None, "none"), ask.model, ())
+
+
+def _no_model(error: NoModelError) -> Problem:
+    refusals = [
+        {"provider": r.provider, "model": r.model, "reason": r.reason} for r in error.refusals
+    ]
+    extra: dict[str, object] = {"refusals": refusals}
+    if error.near:
+        extra["near"] = list(error.near)
+    return Problem(error.status, error.message, "invalid_request_error", error.code, extra)
+
+
+def _authority(provider: Provider) -> bytes:
+    host = f"[{provider.host}]" if ":" in provider.host else provider.host
+    default = 443 if provider.scheme == "https" else 80
+    return (host if provider.port == default else f"{host}:{provider.port}").encode()
+
+
+def _path(provider: Provider, path: str) -> str:
+    """The client's path at the provider. Clients may leave out ``/v1``, or have it."""
+    if path == "/v1" or path.startswith(("/v1/", "/v1?")):
+        return provider.base_path + path.removeprefix("/v1")
+    bare = path.partition("?")[0].rstrip("/")
+    if _is_api_path(bare):
+        return provider.base_path + path
+    return provider.base_path.removesuffix("/v1") + path
+
+
+def _is_api_path(path: str) -> bool:
+    return by_path(path) is not None or path == "/models"
+
+
+def _response(status: int, fields: list[tuple[bytes, bytes]], body: bytes | None) -> http.Response:
+    now = time.time()
+    reason = status_codes.RESPONSES.get(status, "").encode()
+    return http.Response(
+        b"HTTP/1.1", status, reason, http.Headers(fields), body, None, now, now if body else None
+    )
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

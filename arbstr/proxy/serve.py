@@ -1,0 +1,79 @@
+"""``arbstr serve``: the add-on in a master that loads only what a headless reverse proxy needs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from mitmproxy import options
+from mitmproxy.addons import core, errorcheck, next_layer, proxyserver, tlsconfig
+from mitmproxy.master import Master
+
+from arbstr.proxy.addon import Arbstr, set_options
+
+_NOISY = ("mitmproxy.proxy.server", "mitmproxy.proxy.mode_servers", "asyncio", "hpack")
+
+
+class LeanMaster(Master):
+    """No console, no dumper, no replay: about a tenth of the add-ons of mitmdump."""
+
+    def __init__(self, opts: options.Options, arbstr: Arbstr) -> None:
+        super().__init__(opts, with_termlog=True)
+        self.addons.add(
+            core.Core(),
+            proxyserver.Proxyserver(),
+            arbstr,
+            next_layer.NextLayer(),
+            tlsconfig.TlsConfig(),
+            errorcheck.ErrorCheck(),
+        )
+
+
+def serve(config_path: Path | None, *, mock: bool, listen: str | None, verbose: bool) -> int:
+    """Run until SIGINT or SIGTERM. Returns the exit code."""
+    _quiet(verbose=verbose)
+    try:
+        return asyncio.run(_serve(config_path, mock=mock, listen=listen))
+    except SystemExit as stop:  # mitmproxy's own way out of a failed start
+        return stop.code if isinstance(stop.code, int) else 1
+
+
+async def _serve(config_path: Path | None, *, mock: bool, listen: str | None) -> int:
+    opts = options.Options()
+    arbstr = Arbstr()
+    master = LeanMaster(opts, arbstr)
+    settings: dict[str, object] = {"arbstr_mock": mock}
+    if config_path is not None:
+        settings["arbstr_config"] = str(config_path)
+    if listen is not None:
+        host, _, port = listen.rpartition(":")
+        settings |= {"listen_host": host.strip("[]"), "listen_port": int(port)}
+    opts.update(**settings)
+    if arbstr.config is None:
+        return 1
+    # Before anything listens, so that there is never a port that is not a reverse proxy's.
+    arbstr.start()
+    set_options(arbstr.config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, master.shutdown)
+    _say(arbstr)
+    await master.run()
+    return 0
+
+
+def _say(arbstr: Arbstr) -> None:
+    config = arbstr.config
+    assert config is not None
+    names = ", ".join(provider.name for provider in config.providers)
+    sys.stderr.write(f"arbstr: {config.path}; providers: {names}; ledger: {config.database.path}\n")
+
+
+def _quiet(*, verbose: bool) -> None:
+    """Mitmproxy tells of every connection at level info: not kept, so not made."""
+    logging.getLogger().setLevel(logging.DEBUG if verbose else logging.INFO)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -1,0 +1,151 @@
+"""Prices from each provider's ``GET /v1/models``: at start, then every `sync`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from arbstr.config import Config, Provider
+from arbstr.core.catalog import Model
+from arbstr.core.listing import ListingError, read_listing
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_S = 20.0
+_LARGEST_BYTES = 32 << 20
+_JITTER = 0.1
+_RETRY_S = 30.0
+"""A provider that was never synced is asked again after this, not after a whole interval."""
+
+
+class Status(msgspec.Struct):
+    """How one provider's sync stands. Times: UTC ms."""
+
+    last_ok_ms: int | None = None
+    last_try_ms: int | None = None
+    error: str | None = None
+    models: int = 0
+
+
+def fetch(provider: Provider) -> bytes:
+    """Get a provider's model list; it needs no key. Blocks. Raises OSError."""
+    request = urllib.request.Request(  # noqa: S310 - http and https only, says the config
+        f"{provider.url}/models", headers={"accept": "application/json", "user-agent": "arbstr"}
+    )
+    opener = urllib.request.build_opener(_NoRedirect())
+    with opener.open(request, timeout=_TIMEOUT_S) as response:
+        body: bytes = response.read(_LARGEST_BYTES + 1)
+    if len(body) > _LARGEST_BYTES:
+        raise OSError(f"the model list is larger than {_LARGEST_BYTES:,} bytes")
+    return body
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A provider is where the config says it is."""
+
+    def redirect_request(self, *_args: object, **_kwargs: object) -> None:
+        return None
+
+
+class Sync:
+    """Keeps the catalog current. `listed` gets every good list, on the event loop."""
+
+    def __init__(self, config: Config, listed: Callable[[str, tuple[Model, ...]], None]) -> None:
+        self._config = config
+        self._listed = listed
+        self._status: dict[str, Status] = {}
+        self._last: dict[str, tuple[Model, ...]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._loaded_ms = _wall_ms()
+        self._config_error: str | None = None
+
+    def start(self) -> None:
+        """Begin, or begin anew after a reload."""
+        for provider in self._config.providers:
+            if provider.sync_s is not None and provider.name not in self._tasks:
+                self._tasks[provider.name] = asyncio.create_task(self._keep(provider))
+
+    def use(self, config: Config) -> None:
+        """A reloaded config."""
+        self.stop()
+        self._config = config
+        self._loaded_ms = _wall_ms()
+        self._config_error = None
+        self.start()
+
+    def refused_config(self, error: str) -> None:
+        """A changed config file was refused: the old one stays in force."""
+        self._config_error = error
+
+    def stop(self) -> None:
+        """No more syncs."""
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+
+    def remember(self, provider: str, models: tuple[Model, ...]) -> None:
+        """The last good list of an earlier run."""
+        self._last[provider] = models
+        listed = max((m.listed_ms or 0 for m in models), default=0)
+        self._status[provider] = Status(last_ok_ms=listed or None, models=len(models))
+        self._listed(provider, models)
+
+    def told(self) -> Mapping[str, Mapping[str, object]]:
+        """For ``/health``: by provider."""
+        now = _wall_ms()
+        return {
+            name: {
+                "last_ok_ms": status.last_ok_ms,
+                "age_s": None if status.last_ok_ms is None else (now - status.last_ok_ms) // 1000,
+                "models": status.models,
+                "error": status.error,
+            }
+            for name, status in self._status.items()
+        }
+
+    def config_told(self) -> Mapping[str, object]:
+        """For ``/health``: since when the config is in force, and why a newer one was refused."""
+        return {"loaded_ms": self._loaded_ms, "error": self._config_error}
+
+    async def once(self, provider: Provider) -> bool:
+        """Sync one provider now. False where the last good prices stay; the status says why."""
+        status = self._status.setdefault(provider.name, Status())
+        status.last_try_ms = _wall_ms()
+        try:
+            body = await asyncio.to_thread(fetch, provider)
+            last = self._last.get(provider.name, ())
+            models = read_listing(body, provider=provider.name, now_ms=_wall_ms(), last=last)
+        except (OSError, ListingError, ValueError) as error:
+            if status.error != str(error):
+                logger.warning("prices of %s not synced: %s", provider.name, error)
+            status.error = str(error)
+            return False
+        self._last[provider.name] = models
+        status.last_ok_ms, status.error, status.models = _wall_ms(), None, len(models)
+        self._listed(provider.name, models)
+        return True
+
+    async def all(self) -> None:
+        """Sync every provider that is to be synced, now."""
+        await asyncio.gather(
+            *(self.once(p) for p in self._config.providers if p.sync_s is not None)
+        )
+
+    async def _keep(self, provider: Provider) -> None:
+        interval = provider.sync_s or 0.0
+        while True:
+            ok = await self.once(provider)
+            known = ok or provider.name in self._last
+            pause = interval if known else min(interval, _RETRY_S)
+            await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
