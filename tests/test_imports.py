@@ -29,7 +29,10 @@ CORE = frozenset({"msgspec", "arbstr.core"})
 LEDGER = CORE | {"peewee", "playhouse", "arbstr.ledger"}
 CONFIG = CORE | {"tomlkit", "arbstr.config"}
 MOCK = CORE | {"tornado", "arbstr.mock"}
-PROXY = CORE | {"mitmproxy", "arbstr.ledger", "arbstr.config", "arbstr.mock", "arbstr.proxy"}
+BROUGHT = {"brotli", "h11", "zstandard"}  # mitmproxy brings them, and stands on them itself
+PROXY = (
+    CORE | BROUGHT | {"mitmproxy", "arbstr.ledger", "arbstr.config", "arbstr.mock", "arbstr.proxy"}
+)
 REPORT = LEDGER | CONFIG | MOCK | {"tabulate", "arbstr.report"}
 COMMANDS = REPORT | {"arbstr.commands"}
 

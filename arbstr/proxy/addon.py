@@ -292,6 +292,8 @@ class Arbstr:
         dialect = by_path(request.path.partition("?")[0]) if request.method == "POST" else None
         if dialect is None:
             engine.pass_through(flow)
+        elif request.headers.get("x-arbstr-explain") == "1":
+            flow.response = self._endpoints.explain(flow, dialect)
         else:
             engine.route(flow, dialect)
 

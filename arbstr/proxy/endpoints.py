@@ -12,7 +12,7 @@ from mitmproxy import http
 
 from arbstr import __version__
 from arbstr.core.catalog import Model
-from arbstr.core.dialects import CHAT
+from arbstr.core.dialects import CHAT, Dialect
 from arbstr.core.dialects.base import Problem, openai_error
 from arbstr.core.explain import explain
 from arbstr.core.policy import MODEL_PREFIX
@@ -79,14 +79,18 @@ class Endpoints:
         if key == ("HEAD", "/"):
             return _json(200, b"")
         if key == ("POST", "/v1/cost"):
-            ticket = self._engine.ticket(flow, CHAT)
-            return _json(200, msgspec.json.encode(explain(ticket.ask, ticket.route)))
+            return self.explain(flow, CHAT)
         if (handler := self._now.get(key)) is not None:
             return _json(200, msgspec.json.encode(handler(request)))
         if (report := self._from_ledger.get(key)) is not None:
             return await self._report(report, request)
         problem = Problem(405, "method not allowed", "invalid_request_error", "method_not_allowed")
         return _json(405, openai_error(problem))
+
+    def explain(self, flow: http.HTTPFlow, dialect: Dialect) -> http.Response:
+        """How a request would be routed; nothing is sent. Raises engine.Refused."""
+        ticket = self._engine.ticket(flow, dialect)
+        return _json(200, msgspec.json.encode(explain(ticket.ask, ticket.route)))
 
     async def _report(self, report: Report, request: http.Request) -> http.Response:
         """Run a query on its own thread and connection: the event loop never waits for SQLite."""

@@ -189,10 +189,6 @@ class Engine:
         route = Route(Choice(None, "none"), "", (candidate,))
         self._open(flow, self._ticket(flow, PASS_THROUGH, route, None), None)
 
-    def explain(self, flow: http.HTTPFlow, dialect: Dialect) -> Route:
-        """Decide as for a real request. Raises Refused."""
-        return self.ticket(flow, dialect).route
-
     def _ask(self, request: http.Request, dialect: Dialect, members: Members) -> Ask:
         limits = self.state.config.limits
         messages = members.value("messages")
@@ -455,11 +451,13 @@ class Engine:
         self.forecast.learn(
             policy=row.policy,
             model=model.id,
-            prompt_bytes=ask.prompt_bytes,
+            prompt_bytes=None if ask.images else ask.prompt_bytes,
             input_tokens=usage.prompt_tokens,
             output_tokens=usage.output_tokens,
             at_ms=row.started_at,
             expected_output=answering.candidate.output_tokens,
+            choices=ask.choices,
+            max_output=ask.max_output,
         )
         self.conversations.answered(
             ask,

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 
+import h11
 import msgspec
+from h11._readers import ChunkedReader
+from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.connection import ConnectionState
 from mitmproxy.http import Headers, Response
 from mitmproxy.net.http import http1
@@ -40,6 +43,20 @@ def error_response(status: int, message: str) -> bytes:
     return whole
 
 
+class _NoTrailers(ChunkedReader):
+    """Reads chunks and drops trailers, on which mitmproxy's HTTP/1 gives up with an exception."""
+
+    def __call__(self, buf: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
+        found = super().__call__(buf)
+        return h11.EndOfMessage() if isinstance(found, h11.EndOfMessage) else found
+
+
+def _without_trailers(connection: Http1Client | Http1Server) -> None:
+    """Before the first chunk of a body is read: put our reader in place."""
+    if type(connection.body_reader) is ChunkedReader:
+        connection.body_reader = _NoTrailers()
+
+
 class GuardedServer(Http1Server):
     """The client's side. `head_bytes`: the largest head accepted."""
 
@@ -64,6 +81,11 @@ class GuardedServer(Http1Server):
             yield from self.refuse(*problem)
             return
         yield from super().read_headers(event)
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Like the base's, but for trailers."""
+        _without_trailers(self)
+        yield from super().read_body(event)
 
     def _problem(self) -> tuple[int, str] | None:
         head = bytes(self.buf)
@@ -121,3 +143,8 @@ class GuardedClient(Http1Client):
                 self.state = self.done
                 return
         yield from super().read_headers(event)
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Like the base's, but for trailers."""
+        _without_trailers(self)
+        yield from super().read_body(event)

@@ -218,7 +218,7 @@ class FallbackStream(HttpStream):
         """What one of the upstreams sent."""
         if isinstance(event, ResponseHeaders):
             try:
-                validate_headers(event.response)
+                _check_head(event.response)
                 link.decoder = _take_encoding(event.response)
             except ValueError as error:
                 yield from self.cancel(link)
@@ -376,6 +376,8 @@ class FallbackStream(HttpStream):
         if exchange.client_here and self.flow.response is not None:
             self.flow.response.timestamp_end = time.time()
             yield HttpResponseHook(self.flow)
+            if (yield from self.check_killed(emit_error_hook=False)):
+                exchange.client_left(_now())
         else:
             self.flow.error = self.flow.error or mflow.Error("the client left")
             yield HttpErrorHook(self.flow)
@@ -703,6 +705,13 @@ class Upstream(HttpClient):
 
 def _now() -> float:
     return time.monotonic()
+
+
+def _check_head(response: http.Response) -> None:
+    """Raises ValueError for a head that is malformed, or that leaves HTTP."""
+    validate_headers(response)
+    if response.status_code == 101:
+        raise ValueError("the upstream switched protocols")
 
 
 def _take_encoding(response: http.Response) -> Decoder:
