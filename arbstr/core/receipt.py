@@ -132,6 +132,7 @@ def final_row(exchange: Exchange) -> RequestRow:
         upstream_priced=any(bill.upstream_priced for bill in bills),
         ttft_ms=_ms(exchange.ticket.started_s, exchange.first_token_s),
         latency_ms=_ms(exchange.ticket.started_s, exchange.ended_s),
+        prompt_bytes=None if exchange.ticket.ask.images else exchange.ticket.ask.prompt_bytes,
     )
 
 

@@ -66,6 +66,8 @@ class RequestRow(msgspec.Struct, frozen=True):
     upstream_priced: bool = False
     ttft_ms: int | None = None
     latency_ms: int | None = None
+    prompt_bytes: int | None = None
+    """As in `Ask`; None where the request held images. The forecast learns bytes a token from it."""
 
 
 class LateCost(msgspec.Struct, frozen=True):
