@@ -67,7 +67,7 @@ class RequestRow(msgspec.Struct, frozen=True):
     ttft_ms: int | None = None
     latency_ms: int | None = None
     prompt_bytes: int | None = None
-    """As in `Ask`; None where the request held images. The forecast learns bytes a token from it."""
+    """As in `Ask`, for the forecast; None where the request held images."""
 
 
 class LateCost(msgspec.Struct, frozen=True):
