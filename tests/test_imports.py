@@ -30,11 +30,15 @@ LEDGER = CORE | {"peewee", "playhouse", "arbstr.ledger"}
 CONFIG = CORE | {"tomlkit", "arbstr.config"}
 MOCK = CORE | {"tornado", "arbstr.mock"}
 BROUGHT = {"brotli", "h11", "zstandard"}  # mitmproxy brings them, and stands on them itself
+SHARED = {"arbstr.market", "arbstr.stats"}  # what the proxy and the commands both stand on
 PROXY = (
-    CORE | BROUGHT | {"mitmproxy", "arbstr.ledger", "arbstr.config", "arbstr.mock", "arbstr.proxy"}
+    CORE
+    | BROUGHT
+    | SHARED
+    | {"mitmproxy", "arbstr.ledger", "arbstr.config", "arbstr.mock", "arbstr.proxy"}
 )
 REPORT = LEDGER | CONFIG | MOCK | {"tabulate", "arbstr.report"}
-COMMANDS = REPORT | {"arbstr.commands"}
+COMMANDS = REPORT | SHARED | {"arbstr.commands"}
 
 # Room: the top-level packages and the rooms it may import. `arbstr` (the version) is open to all.
 ROOMS = {
@@ -49,6 +53,9 @@ ROOMS = {
     # The one command that starts the proxy; cli finds it by name, nobody imports it.
     "arbstr.commands.serve": COMMANDS | PROXY | STDLIB,
     "arbstr.cli": COMMANDS | STDLIB | {"arbstr.cli"},
+    "arbstr.__main__": STDLIB | {"arbstr.cli"},
+    "arbstr.market": CONFIG | LEDGER | STDLIB | {"arbstr.market"},
+    "arbstr.stats": LEDGER | STDLIB | {"arbstr.stats"},
     "arbstr_addon": frozenset({"arbstr.proxy"}),
 }
 

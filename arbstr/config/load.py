@@ -18,7 +18,7 @@ from arbstr.config.sections import (
     read_server,
 )
 from arbstr.config.sellers import mock_provider, read_sellers, refuse_empty_rules
-from arbstr.config.settings import Config, Provider, Server
+from arbstr.config.settings import Config, Database, Provider, Server
 from arbstr.config.table import Notes, Table, line
 from arbstr.core.catalog import Model
 
@@ -88,6 +88,20 @@ def load(path: Path, env: Mapping[str, str], *, mock_url: str | None = None) -> 
         limits=limits,
         warnings=tuple(notes.warnings),
     )
+
+
+def load_database(path: Path, env: Mapping[str, str], *, mock: bool = False) -> Database:
+    """Read ``[database]`` alone: whoever only reads the ledger needs no keys and no prices.
+
+    Raises ConfigError.
+    """
+    notes = Notes(str(path), env)
+    document, _ = _document(path)
+    table = Table(notes, "", document).table("database")
+    database = read_database(table, notes, path.absolute().parent, mock=mock)
+    if notes.problems:
+        raise ConfigError(tuple(notes.problems))
+    return database
 
 
 def _sellers(

@@ -11,6 +11,7 @@ class Ask(msgspec.Struct, frozen=True):
     `prompt_bytes`: the body's size without image data, the base of the token estimate.
     `max_output`: the client's cap on output tokens; `reserves` is False where the node does not let
     that cap reduce its reservation (routstr.md: ``max_completion_tokens``, ``/v1/responses``).
+    `messages`: how many messages or items the prompt has.
     `wants_usage`: the client itself asked for the usage event of a streamed chat.
     `choices`: how many answers are asked for (``n``).
     `conversation`: an id or a hash that stays the same over the turns of one conversation.
@@ -24,6 +25,7 @@ class Ask(msgspec.Struct, frozen=True):
     reserves: bool = True
     tools: bool = False
     images: int = 0
+    messages: int = 0
     json_mode: bool = False
     choices: int = 1
     wants_usage: bool = False

@@ -73,7 +73,10 @@ class Then(enum.Enum):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """`counts`: a failure in the circuit breaker's eyes. `unlist`: the model is not sold there."""
+    """`counts`: a failure in the circuit breaker's eyes. `unlist`: the model is not sold there.
+
+    Or not in this dialect: see `breaker`.
+    """
 
     then: Then
     counts: bool = True

@@ -3,11 +3,13 @@
 Closed until `FAILURES_TO_OPEN` failures in a row; then open for `FIRST_PROBE_S`, after which one
 request goes through as a probe. It closes on success; a failed probe opens it for twice as long, up
 to `LAST_PROBE_S`. Apart from that a model rests when a 429 says for how long, and is unlisted when
-a provider says it does not sell it, until the next sync.
+a provider says it does not sell it, until the next sync; where none comes, for `UNLISTED_S`. What
+is not found in one dialect may well be sold in another: a 404 can mean the path.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -16,6 +18,9 @@ import msgspec
 FAILURES_TO_OPEN = 3
 FIRST_PROBE_S = 30.0
 LAST_PROBE_S = 300.0
+UNLISTED_S = 3600.0
+EVERYWHERE = ""
+"""In place of a dialect: all of them."""
 PROBE_TIMEOUT_S = 60.0
 """A probe that nobody heard of again lets the next one through after this."""
 
@@ -23,21 +28,22 @@ type State = Literal["closed", "open", "half_open", "resting", "unlisted"]
 
 
 class Circuit(msgspec.Struct):
-    """One breaker. Times are monotonic seconds; None is never."""
+    """One breaker. Times are monotonic seconds; None is never.
+
+    `unlisted`: in which dialects the model is not sold, and until when that is believed.
+    """
 
     failures: int = 0
     opened_s: float | None = None
     probe_after_s: float = FIRST_PROBE_S
     probing_since_s: float | None = None
     resting_until_s: float | None = None
-    unlisted: bool = False
+    unlisted: dict[str, float] = {}
     last_error: str | None = None
     latency_ms: float | None = None
 
     def state(self, now_s: float) -> State:
-        """What it is at `now_s`. ``half_open``: the next request is the probe."""
-        if self.unlisted:
-            return "unlisted"
+        """What it is at `now_s`, listed or not. ``half_open``: the next request is the probe."""
         if self.resting_until_s is not None and now_s < self.resting_until_s:
             return "resting"
         if self.opened_s is None:
@@ -48,6 +54,11 @@ class Circuit(msgspec.Struct):
             self.probing_since_s is not None and now_s < self.probing_since_s + PROBE_TIMEOUT_S
         )
         return "open" if probing else "half_open"
+
+    def shown(self, now_s: float) -> State:
+        """For people: that it is not sold in some dialect goes before what it is otherwise."""
+        is_unlisted = any(now_s < until_s for until_s in self.unlisted.values())
+        return "unlisted" if is_unlisted else self.state(now_s)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -72,10 +83,12 @@ class Breakers:
         circuit = self._circuits.get((provider, model))
         return circuit is not None and circuit.state(now_s) in ("open", "resting")
 
-    def is_unlisted(self, provider: str, model: str) -> bool:
-        """Whether the provider has said that it does not sell `model`."""
+    def is_unlisted(self, provider: str, model: str, dialect: str, now_s: float) -> bool:
+        """Whether the provider has said that it does not sell `model` in this dialect."""
         circuit = self._circuits.get((provider, model))
-        return circuit is not None and circuit.unlisted
+        if circuit is None:
+            return False
+        return any(now_s < circuit.unlisted.get(key, -math.inf) for key in (EVERYWHERE, dialect))
 
     def failures(self, provider: str, model: str) -> int:
         """Failures in a row."""
@@ -125,20 +138,20 @@ class Breakers:
         """Leave `model` alone until then (429)."""
         self._circuit(provider, model).resting_until_s = until_s
 
-    def unlist(self, provider: str, model: str) -> None:
+    def unlist(self, provider: str, model: str, dialect: str, now_s: float) -> None:
         """The provider does not sell `model` (404, ``invalid_model``)."""
-        self._circuit(provider, model).unlisted = True
+        self._circuit(provider, model).unlisted[dialect] = now_s + UNLISTED_S
 
     def relist(self, provider: str) -> None:
         """A sync has the last word on what `provider` sells."""
         for (name, _), circuit in self._circuits.items():
             if name == provider:
-                circuit.unlisted = False
+                circuit.unlisted.clear()
 
     def snapshots(self, now_s: float) -> Iterator[Snapshot]:
         """Every breaker that is not closed or has failed of late."""
         for (provider, model), circuit in sorted(self._circuits.items()):
-            state = circuit.state(now_s)
+            state = circuit.shown(now_s)
             if state == "closed" and not circuit.failures:
                 continue
             until = circuit.resting_until_s if state == "resting" else None

@@ -24,13 +24,14 @@ import msgspec
 from arbstr.core.ask import Ask
 from arbstr.core.attempt import Failure, Kind, Then, Verdict, decide
 from arbstr.core.body import Members
-from arbstr.core.breaker import Breakers
+from arbstr.core.breaker import EVERYWHERE, Breakers
 from arbstr.core.dialects import Dialect
 from arbstr.core.dialects.base import Problem
 from arbstr.core.errors import STREAM_INTERRUPTED, UPSTREAM_ERROR
 from arbstr.core.record import Outcome
 from arbstr.core.route import Candidate, Route
 from arbstr.core.tryout import Headers, Limits, Tryout
+from arbstr.core.veil import NO_KEYS, Keys, Veil, redacted
 
 COST_WAIT_S = 2.0
 """How long the end of an answer waits for a bill that comes after it."""
@@ -172,8 +173,7 @@ class Attempt:
         self.outcome = outcome
         self.failure = failure or self.failure
         self.ended_s = now_s
-        unpaid = not self.tryout.ended and self.tryout.bill is None
-        self.read_on = unpaid and not self.over
+        self.read_on = self.tryout.unpaid and not self.over
 
 
 class Exchange:
@@ -190,9 +190,14 @@ class Exchange:
         limits: Limits,
         breakers: Breakers,
         wall_ms: Callable[[], int],
-        redact: Callable[[str], str],
         jitter: Callable[[], float],
+        may_try: Callable[[Candidate], bool] = lambda _: True,
+        keys: Keys = NO_KEYS,
     ) -> None:
+        """`may_try`: asked before each further candidate; a cap on the day's cost may say no.
+
+        `keys`: masked in everything that an upstream says.
+        """
         self.ticket = ticket
         self.phase = Phase.TRYING
         self.attempts: list[Attempt] = []
@@ -207,8 +212,10 @@ class Exchange:
         self._limits = limits
         self._breakers = breakers
         self._wall_ms = wall_ms
-        self._redact = redact
+        self._redact = keys.redact
         self._jitter = jitter
+        self._may_try = may_try
+        self._veil = Veil(keys)
         self._left = list(ticket.route.candidates)
         self._retried: set[int] = set()
         self._paused: tuple[Candidate, bool] | None = None
@@ -275,11 +282,10 @@ class Exchange:
         attempt = self.attempts[n - 1]
         attempt.over = True
         tryout = attempt.tryout
-        if tryout.ended:
-            tryout.waits_for_cost = False
-        elif tryout.token:
+        tryout.waits_for_cost = False
+        if tryout.token and not tryout.ended:
             tryout.broken = tryout.broken or f"the connection broke: {message}"
-        else:
+        elif not tryout.ended:
             idle = attempt.reused and kind == "reset" and tryout.status is None
             tryout.failure = tryout.failure or Failure(kind, message, kind, idle_reused=idle)
         return self._look(attempt, now_s)
@@ -293,9 +299,8 @@ class Exchange:
         limit, what, message = min(self._clocks())
         if now_s < limit:
             return []
-        if what == "cost":
-            self.current.tryout.waits_for_cost = False
-            return self._look(self.current, now_s)
+        if what == "cost" or self.current.tryout.ended:
+            return self._no_more_cost(now_s)
         return self._timed_out(what, message, now_s)
 
     def resume(self, now_s: float) -> list[Command]:
@@ -318,9 +323,12 @@ class Exchange:
         """The proxy stops: what is under way ends now, as an interruption."""
         if self.phase in (Phase.SETTLING, Phase.DONE) or not self.attempts:
             return []
+        if self.current.tryout.ended:
+            return self._no_more_cost(now_s)
         if self.answering is not None:
             return self._interrupt("the proxy was shut down", now_s)
-        self.current.close("interrupted", now_s)
+        stopped = Failure("reset", "the proxy was shut down", "shut_down")
+        self.current.close("interrupted", now_s, stopped)
         return [
             Cancel(self.current.n),
             *self._fail(self._no_answer("the proxy was shut down", 503), now_s),
@@ -374,7 +382,7 @@ class Exchange:
     def _flow(self, attempt: Attempt, now_s: float) -> list[Command]:
         """After the commit: pass on, and see whether this was the end."""
         tryout = attempt.tryout
-        out = tryout.take()
+        out = self._veil.feed(tryout.take())
         commands: list[Command] = [Data(out)] if out and self.client_here else []
         if tryout.waits_for_cost:
             if self._cost_by_s is None:
@@ -389,9 +397,14 @@ class Exchange:
         tryout = attempt.tryout
         status = tryout.status or 200
         if tryout.shape == "plain":
-            self.whole = Answer(status, tryout.body, attempt)
+            self.whole = Answer(status, self._veil.mask(tryout.body), attempt)
         attempt.close("ok" if status < 400 else "error", now_s)
         return self._settle(attempt.outcome if self.client_here else "client_closed", now_s)
+
+    def _no_more_cost(self, now_s: float) -> list[Command]:
+        """The answer is decided; its bill is waited for no longer. Should it come, it is `Late`."""
+        self.current.tryout.waits_for_cost = False
+        return self._look(self.current, now_s)
 
     def _look_late(self, attempt: Attempt) -> list[Command]:
         """News of an attempt that was given up, or of one whose answer is already whole."""
@@ -405,6 +418,7 @@ class Exchange:
 
     def _failed(self, attempt: Attempt, failure: Failure, now_s: float) -> list[Command]:
         """Nothing was committed: look up what is next."""
+        failure = self._without_keys(failure)
         retried = id(attempt.candidate) in self._retried
         verdict = decide(failure, tried_before=retried, paid_once=self.ticket.paid_once)
         attempt.close("error" if self.client_here else "client_closed", now_s, failure)
@@ -419,6 +433,20 @@ class Exchange:
                 self._left.remove(following)
                 return self._try(following, now_s)
         return self._fail(self._last_word(failure), now_s)
+
+    def _without_keys(self, failure: Failure) -> Failure:
+        """`failure` as it may be told: an upstream's error may quote the key that it was sent."""
+        error = failure.error
+        if error is not None:
+            error = msgspec.structs.replace(
+                error,
+                message=self._redact(error.message),
+                type=self._redact(error.type),
+                code=None if error.code is None else self._redact(error.code),
+                members={k: redacted(v, self._redact) for k, v in error.members.items()},
+            )
+        message, code = self._redact(failure.message), self._redact(failure.code)
+        return msgspec.structs.replace(failure, message=message, code=code, error=error)
 
     def _again(self, candidate: Candidate, verdict: Verdict, now_s: float) -> list[Command]:
         if verdict.then is Then.SAME_FRESH:
@@ -435,16 +463,26 @@ class Exchange:
             Then.NEXT_SMALLER_RESERVATION: lambda c: _more(
                 failed.reservation_msats, c.reservation_msats
             ),
-            Then.NEXT_OTHER_PROVIDER: lambda c: c.model.provider != failed.model.provider,
+            Then.NEXT_OTHER_PROVIDER: lambda c: c.model.provider not in self._refusing(),
         }.get(then, lambda _: False)
-        return next((c for c in self._left if fits(c)), None)
+        return next((c for c in self._left if fits(c) and self._may_try(c)), None)
+
+    def _refusing(self) -> set[str]:
+        """The providers that refuse our key."""
+        return {
+            a.candidate.model.provider
+            for a in self.attempts
+            if a.failure is not None and a.failure.fault == "node_key"
+        }
 
     def _note_failure(
         self, attempt: Attempt, failure: Failure, verdict: Verdict, now_s: float
     ) -> None:
         provider, model = attempt.candidate.model.provider, attempt.candidate.model.id
         if verdict.unlist:
-            self._breakers.unlist(provider, model)
+            # A 404 may mean the path: only an error that speaks of the model is about all paths.
+            where = EVERYWHERE if failure.fault == "model" else self.ticket.dialect.name
+            self._breakers.unlist(provider, model, where, now_s)
         if verdict.rest_s > 0:
             self._breakers.rest(provider, model, now_s + verdict.rest_s)
         if verdict.counts and self.ticket.dialect.metered:
@@ -508,7 +546,8 @@ class Exchange:
         tryout = attempt.tryout
         text = self._redact(message)
         self.problem = Problem(502, text, UPSTREAM_ERROR, STREAM_INTERRUPTED)
-        if not tryout.tail or tryout.ended:
+        tryout.broken = tryout.broken or text  # what still comes is read for its bill alone
+        if not tryout.tail:
             tryout.tail = [self.ticket.dialect.error_event(self.problem)]
         failure = attempt.failure or Failure("reset", text, STREAM_INTERRUPTED)
         outcome: Outcome = "interrupted" if self.client_here else "client_closed"
@@ -522,7 +561,7 @@ class Exchange:
         last = self.attempts[-1]
         if self.ticket.paid_once and last.tryout.status is not None and last.over:
             self.status = last.tryout.status
-            self.whole = Answer(last.tryout.status, last.tryout.body, last)
+            self.whole = Answer(last.tryout.status, self._veil.mask(last.tryout.body), last)
         else:
             body = self.ticket.dialect.error_body(problem)
             self.whole = Answer(problem.status, body, retry_after=self._retry_after())
@@ -537,6 +576,9 @@ class Exchange:
         self.outcome = outcome
         self.ended_s = now_s
         self.phase = Phase.SETTLING
+        if self.answering is not None and self.whole is None:
+            tail = self._veil.mask(self._veil.flush() + b"".join(self.answering.tryout.tail))
+            self.answering.tryout.tail = [tail]
         for attempt in self.attempts:
             if attempt.outcome == "in_flight":
                 attempt.close(outcome, now_s)
@@ -555,12 +597,11 @@ class Exchange:
             return self._no_answer(failure.message, 502)
         last = real[-1]
         error = real[-1].error
-        code = error.code if error.code is not None else f"http_{last.status}"
-        extra = {**_redacted(error.members, self._redact), "attempts": self._attempts_told()}
-        return Problem(last.status or 502, self._redact(error.message), error.type, code, extra)
+        extra = {**error.members, "attempts": self._attempts_told()}
+        return Problem(last.status or 502, error.message, error.type, last.code, extra)
 
     def _no_answer(self, message: str, status: int) -> Problem:
-        told = f"no model answered: {self._redact(message)}"
+        told = f"no model answered: {message}"
         return Problem(
             status, told, UPSTREAM_ERROR, UPSTREAM_ERROR, {"attempts": self._attempts_told()}
         )
@@ -574,7 +615,7 @@ class Exchange:
                 "model": a.candidate.model.id,
                 "status": a.tryout.status,
                 "code": a.error_code,
-                "message": None if a.failure is None else self._redact(a.failure.message),
+                "message": None if a.failure is None else a.failure.message,
             }
             for a in self.attempts
         ]
@@ -583,8 +624,3 @@ class Exchange:
 def _more(value: float | None, than: float | None) -> bool:
     """Whether `value` is larger; what nobody knows may be."""
     return value is None or than is None or value > than
-
-
-def _redacted(members: Mapping[str, object], redact: Callable[[str], str]) -> dict[str, object]:
-    """The members of an upstream's error object, our key masked wherever it is echoed."""
-    return {k: redact(v) if isinstance(v, str) else v for k, v in members.items()}

@@ -7,7 +7,7 @@ rates are kept as msats per token everywhere. ``GET /v1/models`` of a node gives
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import Literal
 
@@ -25,6 +25,7 @@ OVERCHARGE_TOLERANCE_MSATS = 1
 _NOISE = Context(prec=12)
 """A node's prices are floats such as 9.999999999999999e-05: twelve digits are what they mean."""
 _EXACT = Context(prec=60)
+_COUNT_DIGITS = 15
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -92,22 +93,12 @@ class Bill(msgspec.Struct, frozen=True):
 def read_bill(body: Mapping[str, object]) -> Bill | None:
     """Find the cost blocks in a body or in an event's object; None where there is none.
 
-    Looked for, in this order: ``usage.cost``, ``cost``, ``metadata.routstr.cost`` (routstr.md,
-    "Where the cost is"), and the same under ``response`` for the Responses API. ``cost_sats`` is
-    floored to whole sats and never used.
+    Looked for: ``usage.cost``, ``cost``, ``metadata.routstr.cost`` (routstr.md, "Where the cost
+    is"), then the same under ``response`` for the Responses API. ``cost_sats`` is floored to whole
+    sats and never used.
     """
-    inner = body.get("response")
-    usage = mapping(body.get("usage"))
-    if not usage and isinstance(inner, dict):
-        usage = mapping(inner.get("usage"))
-    routstr = mapping(mapping(body.get("metadata")).get("routstr"))
-    blocks = (
-        usage,
-        mapping(usage.get("cost")),
-        mapping(body.get("cost")),
-        routstr,
-        mapping(routstr.get("cost")),
-    )
+    sources = (body, mapping(body.get("response")))
+    blocks = [block for source in sources for block in _cost_blocks(source)]
     total = next(
         (v for block in blocks if (v := count(block.get("total_msats"))) is not None), None
     )
@@ -117,7 +108,21 @@ def read_bill(body: Mapping[str, object]) -> Bill | None:
     )
     if total is None and balance is None:
         return None
-    return Bill(total, balance, upstream_priced="cost_details" in usage)
+    priced = any("cost_details" in mapping(source.get("usage")) for source in sources)
+    return Bill(total, balance, upstream_priced=priced)
+
+
+def _cost_blocks(source: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
+    usage = mapping(source.get("usage"))
+    routstr = mapping(mapping(source.get("metadata")).get("routstr"))
+    costs = (usage.get("cost"), source.get("cost"), routstr.get("cost"))
+    return (usage, routstr, *map(mapping, costs))
+
+
+def bill_in_head(cost_msats: bytes) -> Bill | None:
+    """The bill that ``x-routstr-cost-msats`` is; None for b"" and for what is no count."""
+    text = cost_msats.strip()
+    return Bill(int(text)) if text.isdigit() and len(text) <= _COUNT_DIGITS else None
 
 
 def merge_bills(old: Bill | None, new: Bill | None) -> Bill | None:

@@ -26,7 +26,7 @@ def attempt_cost(attempt: Attempt) -> Cost:
     if tryout.bill is not None and tryout.bill.total_msats is not None:
         return Cost(tryout.bill.total_msats, "billed")
     price = attempt.candidate.model.price
-    if tryout.ended and price is not None and tryout.usage is not None:
+    if tryout.counted and price is not None and tryout.usage is not None:
         computed = computed_msats(price, tryout.usage)
         if computed is not None:
             return Cost(computed, "computed")

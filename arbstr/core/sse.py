@@ -138,5 +138,9 @@ def encode(data: bytes, name: bytes = b"") -> bytes:
 
 
 def comment(text: str) -> bytes:
-    """A comment on the wire, which every parser skips."""
-    return b": " + text.encode() + b"\n\n"
+    """A comment on the wire, to stand right before the lines of an event: every parser skips it.
+
+    No event of its own: once an ``id`` was seen, the official OpenAI client takes the blank line
+    behind a comment for the end of an empty event. Line ends in `text` become blanks.
+    """
+    return b": " + _LINE_END.sub(b" ", text.encode(errors="replace")) + b"\n"

@@ -16,7 +16,7 @@ from arbstr.core.attempt import Failure, retry_after_s, status_failure
 from arbstr.core.dialects import Dialect
 from arbstr.core.dialects.base import Mark, as_object
 from arbstr.core.errors import UPSTREAM_ERROR, read_error
-from arbstr.core.price import Bill, merge_bills
+from arbstr.core.price import Bill, bill_in_head, merge_bills
 from arbstr.core.sse import Event, Splitter, TooLargeError
 from arbstr.core.usage import Usage
 
@@ -52,6 +52,8 @@ class Tryout:
         self.broken: str | None = None
         self.token = False
         self.ended = False
+        self.counted = False
+        """Its usage is that of a whole answer, though it may have come too late to be one."""
         self.tail: list[bytes] = []
         self.waits_for_cost = False
         self.usage: Usage | None = None
@@ -75,6 +77,11 @@ class Tryout:
         """Whether it is an answer is known; what may still come is its bill."""
         return self.failure is not None or self.broken is not None or self.ended
 
+    @property
+    def unpaid(self) -> bool:
+        """Whether more of it may still say what it cost."""
+        return self.bill is None and not (self.ended and not self._dialect.bill_follows_end)
+
     def take(self) -> bytes:
         """What may go down now, in order; b"" where nothing may."""
         out = b"".join(self._out)
@@ -86,6 +93,7 @@ class Tryout:
     def head(self, status: int, headers: Headers) -> None:
         """The response's head. A body follows, or only its end."""
         self.status, self.headers = status, headers
+        self.bill = bill_in_head(_header(headers, b"x-routstr-cost-msats"))
         kind = _header(headers, b"content-type").split(b";")[0].strip().lower()
         is_stream = kind == b"text/event-stream"
         if not self._dialect.metered:
@@ -126,8 +134,9 @@ class Tryout:
         elif self.shape == "error":
             self._end_of_error(now_ms)
         elif self.shape == "raw":
-            self.usage, self.bill = _read_raw(self._dialect, self.body)
-            self.ended = True
+            facts = self._dialect.read_body(self.body)
+            self.usage, self.bill = facts.usage, merge_bills(self.bill, facts.bill)
+            self.ended = self.counted = True
         else:
             self._end_of_plain()
 
@@ -160,6 +169,8 @@ class Tryout:
         for event in events:
             mark = self._reader.read(event)
             self._note()
+            if mark & Mark.END and self._reader.error is None:
+                self.counted = True
             if self.ended and mark is Mark.COST:  # the one thing that may follow the end
                 self.tail.append(event.raw)
                 self.waits_for_cost = False
@@ -180,6 +191,7 @@ class Tryout:
             self._out.append(event.raw)
 
     def _end_marker(self, event: Event) -> None:
+        self.counted = True
         if not self.token:
             self._give_up("the stream ended before any text")
             return
@@ -197,7 +209,7 @@ class Tryout:
             self._give_up("the stream ended before any text")
         elif self._reader.whole:
             self._note()
-            self.ended = True
+            self.ended = self.counted = True
             self.tail.append(self._dialect.end_event)
         else:
             self._give_up("the stream was cut: its end is missing")
@@ -224,9 +236,9 @@ class Tryout:
 
     def _end_of_plain(self) -> None:
         facts = self._dialect.read_body(self.body)
-        self.usage, self.bill = facts.usage, facts.bill
+        self.usage, self.bill = facts.usage, merge_bills(self.bill, facts.bill)
         if facts.problem is None:
-            self.token = self.ended = True
+            self.token = self.ended = self.counted = True
             return
         error = facts.error
         code = error.code if error is not None and error.code else UPSTREAM_ERROR
@@ -239,7 +251,7 @@ class Tryout:
         error = read_error(body, fallback=f"the upstream answered {status}")
         if 200 <= status < 300:
             facts = self._dialect.read_body(self.body)
-            self.usage, self.bill = facts.usage, facts.bill
+            self.usage, self.bill = facts.usage, merge_bills(self.bill, facts.bill)
             asked = "events" if self._ask.stream else "a JSON body"
             message = error.message if body and body.get("error") else f"the answer is not {asked}"
             self.failure = Failure("answer", message, error.code or UPSTREAM_ERROR, status, error)
@@ -258,8 +270,3 @@ class Tryout:
 
 def _header(headers: Headers, name: bytes) -> bytes:
     return next((value for key, value in headers if key.lower() == name), b"")
-
-
-def _read_raw(dialect: Dialect, body: bytes) -> tuple[Usage | None, Bill | None]:
-    facts = dialect.read_body(body)
-    return facts.usage, facts.bill

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import logging
 import os
 import time
@@ -17,17 +18,22 @@ from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import layer, tunnel
 from mitmproxy.proxy.layers import ClientTLSLayer, modes
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
-from mitmproxy.proxy.mode_specs import ReverseMode
+from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from arbstr.config import Config, ConfigError, Provider, default_path, load
+from arbstr.core.caps import day_of
+from arbstr.core.catalog import Model
 from arbstr.core.dialects import by_path
 from arbstr.core.dialects.base import Problem
 from arbstr.ledger.writer import LedgerError, Writer
 from arbstr.mock.node import MockNode
 from arbstr.mock.thread import ThreadedNode
 from arbstr.proxy import guard
+from arbstr.proxy.console import Console
+from arbstr.proxy.earlier import price_rows, read_earlier, read_spent
 from arbstr.proxy.endpoints import Endpoints
 from arbstr.proxy.engine import Engine, Refused, error_response
+from arbstr.proxy.reload import Reload, while_running
 from arbstr.proxy.stream import FallbackLayer, FallbackPauseHook, ShutDown, Tick
 from arbstr.proxy.sync import Sync
 
@@ -36,6 +42,9 @@ logger = logging.getLogger(__name__)
 _CONNECTIONS_PER_UPSTREAM = 1000
 """mitmproxy allows five for each client connection, for its whole life: too few for HTTP/2."""
 _DRAIN_TICK_S = 0.5
+_SETTLE_S = 60.0
+_FIRST_PRICES_S = 2.0
+"""How long the very first requests wait for prices; later ones never do."""
 _END_S = 3.0
 """How long interrupted streams may take to write their rows at shutdown."""
 _PLACEHOLDER = "http://127.0.0.1:9/v1"
@@ -47,7 +56,8 @@ class Arbstr:
 
     name = "arbstr"
 
-    def __init__(self) -> None:
+    def __init__(self, *, viewed: bool = True) -> None:
+        """`viewed`: whether this mitmproxy has people, or add-ons of theirs, who look at flows."""
         self.engine: Engine | None = None
         self.config: Config | None = None
         self.denied: Counter[str] = Counter()
@@ -56,6 +66,10 @@ class Arbstr:
         self._endpoints: Endpoints | None = None
         self._mock: ThreadedNode | None = None
         self._layers: dict[str, FallbackLayer] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._reload: Reload | None = None
+        self._console = Console(self._layers) if viewed else None
+        self.addons = [] if self._console is None else [self._console]
 
     # --- start and stop ---------------------------------------------------------------------------
 
@@ -72,7 +86,11 @@ class Arbstr:
         if not updated & {"arbstr_config", "arbstr_mock"}:
             return
         try:
-            self.config = self._load(_PLACEHOLDER)
+            config = self._load(_PLACEHOLDER)
+            if self._reload is not None:
+                self._reload.soon()
+            else:
+                self.config = config
         except ConfigError as error:
             if self.engine is not None:
                 raise exceptions.OptionsError("\n".join(error.problems)) from None
@@ -93,8 +111,10 @@ class Arbstr:
     def start(self) -> None:
         """Bring up the ledger, the mock, the engine, the price sync.
 
-        Raises LedgerError, OSError.
+        Raises ConfigError, LedgerError, OSError.
         """
+        assert self.config is not None
+        check_listeners(self.config)
         if ctx.options.arbstr_mock:
             self._mock = ThreadedNode(MockNode())
             self._mock.__enter__()
@@ -112,9 +132,14 @@ class Arbstr:
         self._writer.start()
         engine.ledger = self._writer
         engine.slow_client = self._is_slow
+        engine.denied = self.denied
         self.engine = engine
-        self._sync = Sync(config, engine.listed)
-        self._sync.start()
+        self._sync = Sync(config, self._listed)
+        self._reload = Reload(_config_path, self._load_now, self._use, self._sync.refused_config)
+        self._reload.start(ctx.master.shutdown)
+        if self._console is not None:
+            self._console.start(engine, self._sync, self._reload)
+        self._keeper = asyncio.get_running_loop().create_task(self._keep(engine, self._sync))
         self._endpoints = Endpoints(engine, self._sync, self._writer.health, self.denied)
 
     async def done(self) -> None:
@@ -128,6 +153,10 @@ class Arbstr:
             for layer_id in list(self._layers):
                 await self._inject(layer_id, ShutDown())
             await self._until_idle(_END_S)
+        if self._keeper is not None:
+            self._keeper.cancel()
+        if self._reload is not None:
+            self._reload.close()
         if self._sync is not None:
             self._sync.stop()
         if self._endpoints is not None:
@@ -137,6 +166,33 @@ class Arbstr:
         if self._mock is not None:
             await asyncio.to_thread(self._mock.__exit__, None, None, None)
         self.engine = None
+
+    async def _keep(self, engine: Engine, sync: Sync) -> None:
+        """Recall what earlier runs have left, sync prices, and settle the caps now and then."""
+        path = engine.state.config.database.path
+        earlier = await asyncio.to_thread(read_earlier, path, _wall_ms())
+        for provider, models in earlier.models.items():
+            if provider in engine.state.providers:
+                sync.remember(provider, models)
+        engine.recall(earlier)
+        sync.start()
+        while True:
+            try:
+                policies = engine.state.config.policies
+                now_ms = _wall_ms()
+                spent = await asyncio.to_thread(read_spent, path, policies, now_ms)
+                for policy, msats in spent.items():
+                    engine.caps.set_spent(policy, msats, day_of(now_ms))
+            except Exception:
+                logger.exception("what today has cost could not be read from the ledger")
+            await asyncio.sleep(_SETTLE_S)
+
+    def _listed(self, provider: str, models: tuple[Model, ...]) -> None:
+        """A good list of models: use it, and keep it for the next start."""
+        assert self.engine is not None
+        assert self._writer is not None
+        self.engine.listed(provider, models)
+        self._writer.prices(price_rows(models))
 
     async def _until_idle(self, seconds: float) -> None:
         assert self.engine is not None
@@ -148,8 +204,24 @@ class Arbstr:
         return any(found.open_streams() for found in self._layers.values())
 
     def _load(self, mock_url: str) -> Config:
-        path = Path(ctx.options.arbstr_config).expanduser()
-        return load(path, os.environ, mock_url=mock_url if ctx.options.arbstr_mock else None)
+        mock = mock_url if ctx.options.arbstr_mock else None
+        return load(_config_path(), os.environ, mock_url=mock)
+
+    def _load_now(self) -> Config:
+        """The config file as it stands now, made to fit a running arbstr. Raises ConfigError."""
+        assert self.config is not None
+        mock_url = None if self._mock is None else self._mock.node.url
+        config = while_running(self.config, load(_config_path(), os.environ, mock_url=mock_url))
+        check_listeners(config)
+        return config
+
+    def _use(self, config: Config) -> None:
+        """A reloaded config takes effect; requests that are under way keep theirs."""
+        assert self.engine is not None
+        assert self._sync is not None
+        self.config = config
+        self.engine.use(config)
+        self._sync.use(config)
 
     # --- connections ------------------------------------------------------------------------------
 
@@ -207,6 +279,8 @@ class Arbstr:
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """The guard: before the body, before any other add-on."""
+        if not flow.live:
+            return  # shown, not sent: a failed attempt, or a flow that was loaded from a file
         try:
             self._guard(flow)
         except Exception:
@@ -214,6 +288,9 @@ class Arbstr:
             flow.response = error_response(
                 flow, Problem(500, "arbstr has failed", "api_error", "bug")
             )
+        finally:
+            if self.engine is not None and self.engine.viewing is not None:
+                self.engine.viewing.hide_head(flow)
 
     async def request(self, flow: http.HTTPFlow) -> None:
         """Route it, or answer it ourselves.
@@ -221,13 +298,15 @@ class Arbstr:
         Fails closed: a bug is a 500, never an unrouted flow.
         """
         engine = self.engine
-        if flow.response is not None or flow.error is not None or engine is None:
+        if not flow.live or flow.response is not None or flow.error is not None or engine is None:
             return
+        if engine.viewing is not None:
+            engine.viewing.hide_body(flow)
         try:
             await self._request(flow, engine)
         except Refused as refused:
             if refused.ticket is not None:
-                engine.refuse(refused.ticket, refused.problem)
+                engine.refuse(flow, refused.ticket, refused.problem)
             flow.response = error_response(
                 flow, refused.problem, refused.ticket.id if refused.ticket else None
             )
@@ -236,16 +315,23 @@ class Arbstr:
             flow.response = error_response(
                 flow, Problem(500, "arbstr has failed", "api_error", "bug")
             )
+        if flow.response is not None:
+            server = engine.state.config.server
+            flow.response.headers.update(guard.allow_origin(flow.request, server))
 
     async def response(self, flow: http.HTTPFlow) -> None:
         """The gate: the end of an answer waits here for its row."""
         if self.engine is not None:
             await self.engine.wait_until_written(flow)
+        if self._console is not None:
+            self._console.ended(flow)
 
     async def error(self, flow: http.HTTPFlow) -> None:
         """A client that left: its row is written all the same."""
         if self.engine is not None:
             await self.engine.wait_until_written(flow)
+        if self._console is not None:
+            self._console.ended(flow)
 
     async def fallback_pause(self, pause: FallbackPauseHook) -> None:
         """Wait before the same upstream is asked again."""
@@ -259,26 +345,41 @@ class Arbstr:
         server, limits = engine.state.config.server, engine.state.config.limits
         path = flow.request.path.partition("?")[0]
         priced = flow.request.method == "POST" and by_path(path) is not None
-        denial = guard.check(flow.request, server, priced=priced)
+        denial = guard.check_peer(flow.client_conn.peername[0], server)
+        denial = denial or guard.check(engine.real(flow), server, priced=priced)
+        length = flow.request.headers.get("content-length", "")
         if denial is None and engine.closing:
             denial = guard.Denial(503, "shutting_down", "arbstr is shutting down", close=True)
-        length = flow.request.headers.get("content-length", "")
-        if denial is None and length.isdigit() and int(length) > limits.body_bytes:
+        elif denial is None and length.isdigit() and int(length) > limits.body_bytes:
             flow.response = engine.too_large(flow)
-            return
-        if denial is None and len(engine.open) >= limits.concurrent:
-            message = f"more than {limits.concurrent} requests at a time"
-            denial = guard.Denial(503, "too_many_requests", message)
+        elif denial is None:
+            denial = self._check_load(flow, engine)
         if denial is not None:
             self._deny(flow, denial)
+        if flow.response is not None:
+            flow.request.headers.pop("expect", None)  # nobody is asked to go on
+            flow.response.headers.update(guard.allow_origin(flow.request, server))
+
+    def _check_load(self, flow: http.HTTPFlow, engine: Engine) -> guard.Denial | None:
+        """Our own endpoints always answer; what goes up is bounded."""
+        limit = engine.state.config.limits.concurrent
+        ours = self._endpoints is not None and self._endpoints.serves(flow.request)
+        if ours or len(engine.open) < limit:
+            return None
+        message = f"more than {limit} requests at a time (limits.concurrent)"
+        return guard.Denial(503, "too_many_requests", message)
 
     def _deny(self, flow: http.HTTPFlow, denial: guard.Denial) -> None:
         self.denied[denial.code] += 1
         kind = "invalid_request_error" if denial.status < 500 else "api_error"
         problem = Problem(denial.status, denial.message, kind, denial.code)
         flow.response = error_response(flow, problem)
+        if self.engine is not None and self.engine.viewing is not None:
+            self.engine.viewing.denied(flow, denial.code)
         if denial.close:
             flow.response.headers["connection"] = "close"
+        if denial.status == 503:
+            flow.response.headers["retry-after"] = "1"
 
     async def _request(self, flow: http.HTTPFlow, engine: Engine) -> None:
         request = flow.request
@@ -286,8 +387,15 @@ class Arbstr:
             flow.response = http.Response.make(204, b"", cors)
             return
         assert self._endpoints is not None
+        assert self._sync is not None
+        if not self._sync.tried:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sync.first_prices(), _FIRST_PRICES_S)
         if self._endpoints.serves(request):
             flow.response = await self._endpoints.answer(flow)
+            return
+        if (denial := self._check_load(flow, engine)) is not None:
+            self._deny(flow, denial)
             return
         dialect = by_path(request.path.partition("?")[0]) if request.method == "POST" else None
         if dialect is None:
@@ -308,8 +416,11 @@ class _Unwritten:
     def late(self, *_: object) -> None: ...
 
 
-def set_options(config: Config) -> None:
-    """Make mitmproxy our reverse proxy. What the user has set by a flag stays as it is."""
+def set_options(config: Config, mode: str = "reverse") -> None:
+    """Make mitmproxy our reverse proxy. What the user has set by a flag stays as it is.
+
+    `mode`: the name of mitmproxy's mode.
+    """
     options = ctx.options
     wanted: dict[str, object] = {
         "connection_strategy": "lazy",
@@ -320,7 +431,7 @@ def set_options(config: Config) -> None:
     if options.tcp_timeout < 2 * total_s:
         wanted["tcp_timeout"] = int(2 * total_s) + 1
     if options.mode == ["regular"]:
-        wanted["mode"] = [reverse_mode(config.providers[0])]
+        wanted["mode"] = [f"{mode}:{_target(config.providers[0])}"]
     if not options.listen_host:
         wanted["listen_host"] = config.server.listen_host
     if options.listen_port is None:
@@ -328,12 +439,29 @@ def set_options(config: Config) -> None:
     options.update(**{name: value for name, value in wanted.items() if name in options})
 
 
-def reverse_mode(provider: Provider) -> str:
-    """The mode spec that names `provider` as the target."""
+def check_listeners(config: Config) -> None:
+    """Refuse what flags open beyond the config. Raises ConfigError."""
+    own = ctx.options.listen_host or config.server.listen_host
+    hosts = {ProxyMode.parse(spec).listen_host(own) for spec in ctx.options.mode}
+    problems = [guard.check_listener(host, config.server) for host in sorted(hosts)]
+    if found := tuple(problem for problem in problems if problem is not None):
+        raise ConfigError(found)
+
+
+def _target(provider: Provider) -> str:
+    """What a mode spec says of `provider`."""
     host = f"[{provider.host}]" if ":" in provider.host else provider.host
-    return f"reverse:{provider.scheme}://{host}:{provider.port}"
+    return f"{provider.scheme}://{host}:{provider.port}"
+
+
+def _config_path() -> Path:
+    return Path(ctx.options.arbstr_config).expanduser()
 
 
 def _handler(client_id: str) -> ProxyConnectionHandler | None:
     server = ctx.master.addons.get("proxyserver")
     return None if server is None else server.connections.get(client_id)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

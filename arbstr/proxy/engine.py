@@ -11,6 +11,7 @@ import logging
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -38,16 +39,17 @@ from arbstr.core.record import AttemptRow, LateCost, RequestRow
 from arbstr.core.route import Candidate, Conditions, NoModelError, Route, plan
 from arbstr.core.secret import Secret
 from arbstr.core.sse import comment
-from arbstr.proxy import guard, headers
+from arbstr.core.usage import Usage
+from arbstr.proxy import guard, headers, target
+from arbstr.proxy.earlier import Earlier
 from arbstr.proxy.state import State, make_catalog, make_state
+from arbstr.proxy.viewing import Viewing
 
 logger = logging.getLogger(__name__)
 
 COMMIT_WAIT_S = 1.0
 """How long an answer waits for its row. After that it goes, and the row stays queued."""
 _RANDOM_BITS = 20
-_OUR_PATHS = ("/balance", "/wallet", "/lightning", "/admin")
-"""Where only the client's own key goes: these move the balance."""
 
 
 class Ledger(Protocol):
@@ -81,10 +83,11 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a defect
 
 
 class Open(msgspec.Struct):
-    """One request between its routing and its row."""
+    """One request between its routing and its row. `state`: in force when it was routed."""
 
     exchange: Exchange
-    reservation: Reservation | None
+    state: State
+    reserved: list[Reservation]
     written: asyncio.Future[None] | None = None
 
 
@@ -99,16 +102,26 @@ class Engine:
         self.catalog = make_catalog(config, self.synced)
         self.breakers = Breakers()
         self.forecast = Forecast()
-        self.conversations = Conversations()
+        self.conversations = Conversations({p.name: p.cache_ttl_s for p in config.providers})
         self.caps = Caps(config.policies)
         self.balances: dict[str, int] = {}
         self.open: dict[str, Open] = {}
         self.overcharges = 0
+        self.denied: Counter[str] = Counter()
         self.closing = False
         self.slow_client: Callable[[Client], bool] = lambda _: False
-        self.shows_attempts = False
+        self.viewing: Viewing | None = None
         self._turns: dict[str, int] = {}
         self._last_id = 0
+
+    @property
+    def shows_attempts(self) -> bool:
+        """For `stream.Service`."""
+        return self.viewing is not None and self.viewing.watched
+
+    def real(self, flow: http.HTTPFlow) -> http.Request:
+        """The client's request with its secrets, which a flow that people look at does not hold."""
+        return flow.request if self.viewing is None else self.viewing.real(flow)
 
     @property
     def head_bytes(self) -> int:
@@ -127,6 +140,7 @@ class Engine:
 
     def too_large(self, flow: http.HTTPFlow) -> http.Response:
         """The answer to a body over the limit, in the dialect of its path."""
+        self.denied["body_too_large"] += 1
         message = f"the body is larger than {self.body_bytes:,} bytes (limits.body_bytes)"
         problem = Problem(413, message, "invalid_request_error", "body_too_large")
         return error_response(flow, problem)
@@ -139,6 +153,8 @@ class Engine:
     def use(self, config: Config) -> None:
         """A reloaded config takes effect for the requests from now on."""
         self.state = make_state(config)
+        if self.viewing is not None:
+            self.viewing.use(config)
         self.caps.configure(config.policies)
         self.synced = {name: m for name, m in self.synced.items() if name in self.state.providers}
         self.catalog = make_catalog(config, self.synced)
@@ -149,17 +165,31 @@ class Engine:
         self.catalog = make_catalog(self.state.config, self.synced)
         self.breakers.relist(provider)
 
+    def recall(self, earlier: Earlier) -> None:
+        """Learn again what earlier runs had learned."""
+        for row in earlier.answers:
+            if row.model is None or row.input_tokens is None:
+                continue
+            usage = Usage(row.input_tokens, row.cached_tokens, row.cache_write_tokens)
+            self.forecast.learn(
+                policy=row.policy,
+                model=row.model,
+                prompt_bytes=row.prompt_bytes,
+                input_tokens=usage.prompt_tokens,
+                output_tokens=row.output_tokens,
+                at_ms=row.started_at,
+            )
+
     # --- routing ----------------------------------------------------------------------------------
 
     def route(self, flow: http.HTTPFlow, dialect: Dialect) -> None:
         """Route a metered request. Raises Refused."""
         ticket = self.ticket(flow, dialect)
-        reserved = self._reserve(ticket)
-        self._open(flow, ticket, reserved)
+        self._open(flow, ticket, [self._reserve(ticket)])
 
     def ticket(self, flow: http.HTTPFlow, dialect: Dialect) -> Ticket:
         """Read and route a request without reserving or sending anything. Raises Refused."""
-        request = flow.request
+        request = self.real(flow)
         try:
             members = read_members(
                 request.raw_content or b"", max_depth=self.state.config.limits.json_depth
@@ -187,26 +217,25 @@ class Engine:
         model = Model(id="", provider=provider.name, source="assumed")
         candidate = Candidate(model, None, 0.0, 0.0, 0.0, 0.0)
         route = Route(Choice(None, "none"), "", (candidate,))
-        self._open(flow, self._ticket(flow, PASS_THROUGH, route, None), None)
+        self._open(flow, self._ticket(flow, PASS_THROUGH, route, None), [])
 
     def _ask(self, request: http.Request, dialect: Dialect, members: Members) -> Ask:
         limits = self.state.config.limits
-        messages = members.value("messages")
-        if isinstance(messages, list) and len(messages) > limits.messages:
-            message = f"{len(messages):,} messages are more than {limits.messages:,}"
-            raise BadBodyError(message, "too_many_messages")
         ask = dialect.read_ask(members)
+        if ask.messages > limits.messages:
+            message = f"{ask.messages:,} messages are more than {limits.messages:,}"
+            raise BadBodyError(message, "too_many_messages")
         for name in ("x-claude-code-session-id", "session-id", "x-session-id"):
-            if (session := request.headers.get(name)) is not None:
+            if (session := _header(request, name)) is not None:
                 return msgspec.structs.replace(ask, conversation=session)
         return ask
 
     def _choose(self, request: http.Request, ask: Ask) -> Choice:
         return self.state.selector.choose(
-            header=request.headers.get("x-arbstr-policy"),
+            header=_header(request, "x-arbstr-policy"),
             model=ask.model,
             text=ask.last_user_text,
-            user_agent=request.headers.get("user-agent", ""),
+            user_agent=_header(request, "user-agent") or "",
             key=guard.bearer(request),
         )
 
@@ -217,7 +246,7 @@ class Engine:
             failures=self.breakers.failures,
             latency_ms=self.breakers.latency_ms,
             balance_msats=self.balances.get,
-            unlisted=self.breakers.is_unlisted,
+            unlisted=lambda p, m: self.breakers.is_unlisted(p, m, ask.dialect, now_s),
             round_robin=self._turn,
             warm=lambda a: self.conversations.warm(a, now_ms),
             caps=self.caps,
@@ -244,7 +273,7 @@ class Engine:
             id=self._new_id(),
             instance=self.instance,
             endpoint=request.path.partition("?")[0],
-            client=request.headers.get("user-agent"),
+            client=_client(flow),
             dialect=dialect,
             ask=ask or Ask(dialect.name, route.requested),
             route=route,
@@ -260,7 +289,7 @@ class Engine:
         self._last_id = max(fresh, self._last_id + 1)
         return self._last_id
 
-    def _reserve(self, ticket: Ticket) -> Reservation | None:
+    def _reserve(self, ticket: Ticket) -> Reservation:
         expected = ticket.route.candidates[0].expected_msats
         held = self.caps.reserve(ticket.route.choice.name, expected or 0.0, _wall_ms())
         if isinstance(held, CapHit):
@@ -268,24 +297,39 @@ class Engine:
             raise Refused(problem, ticket)
         return held
 
-    def _open(self, flow: http.HTTPFlow, ticket: Ticket, held: Reservation | None) -> None:
+    def _reserve_more(
+        self, policy: str | None, reserved: list[Reservation], candidate: Candidate
+    ) -> bool:
+        """Before a further attempt: hold what it may cost beyond what is held already."""
+        missing = (candidate.expected_msats or 0.0) - sum(held.msats for held in reserved)
+        if missing <= 0 or not reserved:
+            return True
+        held = self.caps.reserve(policy, missing, _wall_ms())
+        if isinstance(held, CapHit):
+            return False
+        reserved.append(held)
+        return True
+
+    def _open(self, flow: http.HTTPFlow, ticket: Ticket, reserved: list[Reservation]) -> None:
+        policy = ticket.route.choice.name
         exchange = Exchange(
             ticket,
             timing=self.state.timing,
             limits=self.state.limits,
             breakers=self.breakers,
             wall_ms=_wall_ms,
-            redact=self.state.redact,
+            keys=self.state.keys.and_also(_client_keys(self.real(flow))),
             jitter=lambda: random.uniform(0, 0.1),  # noqa: S311 - spreads retries, guards nothing
+            may_try=lambda candidate: self._reserve_more(policy, reserved, candidate),
         )
-        self.open[flow.id] = Open(exchange, held)
+        self.open[flow.id] = Open(exchange, self.state, reserved)
         if self._has_row(flow, ticket):
             self.ledger.begin(first_row(ticket))
 
     def _has_row(self, flow: http.HTTPFlow, ticket: Ticket) -> bool:
         return ticket.dialect.metered or flow.request.method == "POST"
 
-    def refuse(self, ticket: Ticket, problem: Problem) -> None:
+    def refuse(self, flow: http.HTTPFlow, ticket: Ticket, problem: Problem) -> None:
         """Our own 4xx on a priced path has a row."""
         row = refused_row(
             ticket,
@@ -295,6 +339,8 @@ class Engine:
             ended_s=time.monotonic(),
         )
         self.ledger.finish(row, ())
+        if self.viewing is not None:
+            self.viewing.refused(flow, ticket, row, problem)
 
     # --- stream.Service ---------------------------------------------------------------------------
 
@@ -307,25 +353,18 @@ class Engine:
         self, flow: http.HTTPFlow, exchange: Exchange, order: core.Try
     ) -> http.Request:
         """The request of one attempt."""
-        provider = self.state.providers[order.candidate.model.provider]
-        client = flow.request
+        state = self.open[flow.id].state
+        provider = state.providers[order.candidate.model.provider]
+        client = self.real(flow)
         body = exchange.body_for(order.candidate)
         content = client.raw_content or b"" if body is None else body
         has_body = bool(content) or client.method in ("POST", "PUT", "PATCH")
         fields = headers.upstream(
-            client.headers.fields,
+            guard.without_token(client.headers.fields, state.config.server.auth_token),
             host=_authority(provider),
             key=self._key(client, provider),
             body_bytes=len(content) if has_body else None,
         )
-        if guard.uses_our_token(client, self.state.config.server):
-            key = (
-                None
-                if provider.api_key is None
-                else b"Bearer " + provider.api_key.reveal().encode()
-            )
-            fields = tuple((n, v) for n, v in fields if n.lower() != b"x-api-key")
-            fields = tuple((n, v) for n, v in fields if n.lower() != b"authorization" or v == key)
         return http.Request(
             host=provider.host,
             port=provider.port,
@@ -343,28 +382,28 @@ class Engine:
 
     def _key(self, request: http.Request, provider: Provider) -> Secret | None:
         """Our key, None where only the client's own may be used."""
-        rest = "/" + request.path.lstrip("/").removeprefix("v1/")
-        if "x-cashu" in request.headers or rest.lower().startswith(_OUR_PATHS):
+        path = request.path.partition("?")[0]
+        if "x-cashu" in request.headers or not target.may_have_our_key(path):
             return None
         return provider.api_key
 
     def head(self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt) -> http.Response:
         """The head of a streamed answer."""
         tryout = attempt.tryout
-        fields = headers.downstream(tryout.headers)
+        fields = headers.downstream(tryout.headers, self.state.keys)
         bodyless = flow.request.method == "HEAD" or tryout.status in (204, 304)
         if not bodyless and not flow.request.is_http2 and flow.request.http_version != "HTTP/1.0":
             fields.append((b"transfer-encoding", b"chunked"))
         if tryout.shape == "stream":
             fields.append((b"x-arbstr-streaming", b"true"))
         fields += self._told(flow, exchange, attempt)
-        return _response(tryout.status or 502, fields, None)
+        return self._shown(flow, _response(tryout.status or 502, fields, None))
 
     def answer(self, flow: http.HTTPFlow, exchange: Exchange, answer: core.Answer) -> http.Response:
         """A whole answer, or an error of ours."""
         fields: list[tuple[bytes, bytes]] = []
         if answer.attempt is not None:
-            fields = headers.downstream(answer.attempt.tryout.headers)
+            fields = headers.downstream(answer.attempt.tryout.headers, self.state.keys)
         else:
             fields.append((b"content-type", b"application/json"))
         if answer.retry_after is not None:
@@ -378,7 +417,16 @@ class Engine:
                 ("latency-ms", None if row.latency_ms is None else str(row.latency_ms)),
             )
         )
-        return _response(answer.status, fields, answer.body)
+        return self._shown(flow, _response(answer.status, fields, answer.body))
+
+    def _shown(self, flow: http.HTTPFlow, response: http.Response) -> http.Response:
+        """What the flow gets; `response_down` is what the client gets."""
+        return response if self.viewing is None else self.viewing.hide_response(flow, response)
+
+    def response_down(self, flow: http.HTTPFlow) -> http.Response:
+        """For `stream.Service`."""
+        assert flow.response is not None
+        return flow.response if self.viewing is None else self.viewing.response_down(flow)
 
     def last_bytes(self, exchange: Exchange) -> bytes:
         """A comment with the cost, then the end."""
@@ -396,8 +444,8 @@ class Engine:
         if found is None:
             return
         row = final_row(exchange)
-        if found.reservation is not None:
-            self.caps.settle(found.reservation, _spent(row))
+        for number, reservation in enumerate(found.reserved):
+            self.caps.settle(reservation, 0 if number else _spent(row))
         self._learn(exchange, row)
         if not self._has_row(flow, exchange.ticket):
             return
@@ -413,6 +461,8 @@ class Engine:
     async def wait_until_written(self, flow: http.HTTPFlow) -> None:
         """The gate: returns once the row is committed, or after a while all the same."""
         found = self.open.pop(flow.id, None)
+        if self.viewing is not None and found is not None:
+            self.viewing.finished(flow, found.exchange, self.last_bytes)
         if found is None or found.written is None:
             return
         await asyncio.wait((found.written,), timeout=COMMIT_WAIT_S)
@@ -420,15 +470,20 @@ class Engine:
     def late(self, exchange: Exchange, attempt: Attempt) -> None:
         """The bill of an attempt that was given up has come."""
         self.ledger.late(late_cost(exchange, attempt))
+        if self.viewing is not None:
+            self.viewing.late(exchange, attempt)
 
     def sent_down(self, flow: http.HTTPFlow, data: bytes) -> None:
-        """Nobody looks at it here."""
+        """For `stream.Service`: keep it where somebody looks."""
+        if self.viewing is not None:
+            self.viewing.keep(flow, data)
 
     def attempt_flow(
         self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt, request: http.Request
     ) -> http.HTTPFlow:
-        """Made by the add-on where somebody looks."""
-        raise NotImplementedError
+        """For `stream.Service`, where `shows_attempts`."""
+        assert self.viewing is not None
+        return self.viewing.attempt_flow(flow, exchange, attempt, request)
 
     def is_slow(self, client: Client) -> bool:
         """Whether `client` leaves bytes unread."""
@@ -440,12 +495,17 @@ class Engine:
         """What this answer teaches about prices, sizes and balances."""
         if row.balance_msats is not None and row.provider is not None:
             self.balances[row.provider] = row.balance_msats
+        ask = exchange.ticket.ask
+        for attempt in exchange.attempts:
+            if attempt.failure is not None:
+                failed = attempt.candidate.model
+                self.conversations.failed(ask, provider=failed.provider, model=failed.id)
         answering = exchange.answering
         if answering is None or not answering.tryout.ended or not exchange.ticket.dialect.metered:
             return
         self._watch_bill(row)
         usage = answering.tryout.usage
-        ask, model = exchange.ticket.ask, answering.candidate.model
+        model = answering.candidate.model
         if usage is None or not ask.output:
             return
         self.forecast.learn(
@@ -515,6 +575,31 @@ def error_response(
     if request_id is not None:
         fields["x-arbstr-request-id"] = str(request_id)
     return http.Response.make(problem.status, dialect.error_body(problem), fields)
+
+
+def _client(flow: http.HTTPFlow) -> str | None:
+    """Who asked: the client's user agent; a replay is recorded as one."""
+    agent = _header(flow.request, "user-agent")
+    return f"replay of {agent or 'unknown'}" if flow.is_replay == "request" else agent
+
+
+def _header(request: http.Request, name: str) -> str | None:
+    """A header as text that can be stored and sent on: it may have come as any bytes."""
+    value: str | None = request.headers.get(name)
+    return (
+        None if value is None else value.encode(errors="surrogateescape").decode(errors="replace")
+    )
+
+
+def _client_keys(request: http.Request) -> list[str]:
+    """Keys of the client's own: an upstream's error may quote them, the ledger must not."""
+    headers = request.headers
+    values = [
+        *headers.get_all("authorization"),
+        *headers.get_all("x-api-key"),
+        *headers.get_all("x-cashu"),
+    ]
+    return [word for value in values for word in value.split()]
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from arbstr.core.secret import Secret
+from arbstr.core.veil import Keys
 
 type Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -34,6 +35,12 @@ _NOT_UP = _HOP_BY_HOP | {
     b"referer",
     b"via",
     b"x-real-ip",
+    # Some servers let these change the path or the method that the guard has seen.
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
+    b"x-original-url",
+    b"x-rewrite-url",
 }
 _NOT_UP_PREFIXES = (b"x-arbstr-", b"x-forwarded-", b"sec-", b":")
 _NOT_DOWN = _HOP_BY_HOP | {
@@ -73,10 +80,11 @@ def upstream(fields: Fields, *, host: bytes, key: Secret | None, body_bytes: int
     return ((b"host", host), *kept, (b"accept-encoding", b"identity"))
 
 
-def downstream(fields: Fields) -> list[tuple[bytes, bytes]]:
+def downstream(fields: Fields, keys: Keys) -> list[tuple[bytes, bytes]]:
     """What of an upstream's headers the client gets.
 
-    Not: what is about the upstream's connection or origin, and a second ``date`` (routstr.md).
+    Not: what is about the upstream's connection or origin, what holds one of our `keys`, and a
+    second ``date`` (routstr.md).
     """
     named = _named_by_connection(fields)
     kept: list[tuple[bytes, bytes]] = []
@@ -84,6 +92,8 @@ def downstream(fields: Fields) -> list[tuple[bytes, bytes]]:
     for name, value in fields:
         lower = name.lower()
         if lower in _NOT_DOWN or lower in named or lower.startswith(_NOT_DOWN_PREFIXES):
+            continue
+        if keys.are_in(value):
             continue
         if lower in _ONCE:
             if lower in seen:
@@ -94,9 +104,13 @@ def downstream(fields: Fields) -> list[tuple[bytes, bytes]]:
 
 
 def own(pairs: Iterable[tuple[str, str | None]]) -> list[tuple[bytes, bytes]]:
-    """Our ``x-arbstr-…`` headers; a value of None is left out."""
+    """Our ``x-arbstr-…`` headers; a value of None is left out.
+
+    Values may be anybody's (the model that a client names): what is no printable ASCII is escaped,
+    so that no value ends its line.
+    """
     return [
-        (f"x-arbstr-{name}".encode(), value.encode("ascii", "backslashreplace"))
+        (f"x-arbstr-{name}".encode(), value.encode("unicode_escape"))
         for name, value in pairs
         if value is not None
     ]

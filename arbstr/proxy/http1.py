@@ -1,15 +1,17 @@
 """HTTP/1 as mitmproxy speaks it, with bounds: heads that end, and no room for two readings of one.
 
-mitmproxy waits for ever for the end of a head and is lenient about line ends; and it takes a 1xx
-for the final response. Both happen below the hooks, so this is where it is put right.
+mitmproxy waits for ever for the end of a head, keeps whatever a client sends ahead, is lenient
+about line ends, logs what it cannot read (keys are in it), gives up on trailers with an exception,
+and takes a 1xx for the final response. All of it happens below the hooks, so this is where it is
+put right.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import h11
-import msgspec
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.connection import ConnectionState
@@ -21,40 +23,54 @@ from mitmproxy.proxy.layers.http import (
     Http1Client,
     Http1Server,
     ReceiveHttp,
+    RequestData,
+    RequestEndOfMessage,
+    RequestProtocolError,
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
 
+from arbstr.proxy.head import Refusal, Watch, error_body, target
+
 _INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
-_BARE_LF = re.compile(rb"(?<!\r)\n")
-_FOLDED = re.compile(rb"\r?\n[ \t]")
-_SPACE_IN_NAME = re.compile(rb"\n[^:\r\n]*[ \t][^:\r\n]*:")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_CODES = {400: "bad_request", 408: "request_timeout", 413: "body_too_large", 431: "head_too_large"}
+_CODES = {400: "bad_request", 408: "request_timeout", 413: "body_too_large"}
+_CRLF = b"\r\n"
 
 
-def error_response(status: int, message: str) -> bytes:
-    """A whole HTTP/1 error response in OpenAI's shape, after which the connection closes."""
-    code = _CODES.get(status, "upstream_error")
-    kind = "invalid_request_error" if status < 500 else "upstream_error"
-    body = msgspec.json.encode({"error": {"message": message, "type": kind, "code": code}})
+def error_response(status: int, code: str, message: str, path: str) -> bytes:
+    """A whole HTTP/1 error response in the dialect of `path`; the connection closes after it."""
     headers = Headers(Connection="close", Content_Type="application/json")
-    whole: bytes = http1.assemble_response(Response.make(status, body, headers))
+    response = Response.make(status, error_body(status, code, message, path), headers)
+    whole: bytes = http1.assemble_response(response)
     return whole
 
 
-class _NoTrailers(ChunkedReader):
-    """Reads chunks and drops trailers, on which mitmproxy's HTTP/1 gives up with an exception."""
+class _Chunks(ChunkedReader):
+    """Reads chunks, drops trailers, and bounds what is neither: chunk headers and trailers."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__()
+        self._limit_bytes = limit_bytes
 
     def __call__(self, buf: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
         found = super().__call__(buf)
+        if found is None and len(buf) > self._limit_bytes:
+            raise h11.RemoteProtocolError("the header of a chunk does not end")
         return h11.EndOfMessage() if isinstance(found, h11.EndOfMessage) else found
 
 
-def _without_trailers(connection: Http1Client | Http1Server) -> None:
+def _bound_chunks(connection: Http1Client | Http1Server, limit_bytes: int) -> None:
     """Before the first chunk of a body is read: put our reader in place."""
     if type(connection.body_reader) is ChunkedReader:
-        connection.body_reader = _NoTrailers()
+        connection.body_reader = _Chunks(limit_bytes)
+
+
+@dataclass(repr=False)
+class Overdue(events.Event):
+    """The client takes too long to send its request."""
+
+    message: str
 
 
 class GuardedServer(Http1Server):
@@ -63,58 +79,89 @@ class GuardedServer(Http1Server):
     def __init__(self, context: Context, head_bytes: int) -> None:
         super().__init__(context)
         self._head_bytes = head_bytes
+        self._watch = Watch(head_bytes)
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, Overdue):
+            yield from self.refuse(408, event.message)
+        else:
+            yield from super()._handle_event(event)
 
     @property
     def mid_request(self) -> bool:
         """Whether a request has begun to come in and is not whole."""
         return bool(self.buf) if self.request is None else not self.request_done
 
-    def refuse(self, status: int, message: str) -> layer.CommandGenerator[None]:
-        """Answer with an error and close."""
-        yield commands.SendData(self.conn, error_response(status, message))
+    def refuse(self, status: int, message: str, code: str = "") -> layer.CommandGenerator[None]:
+        """Close, with an error where nothing was answered yet. A stream, if any, is told."""
+        if self.response is None and self.conn.state & ConnectionState.CAN_WRITE:
+            error = error_response(status, code or _CODES[status], message, self._path())
+            yield commands.SendData(self.conn, error)
         yield commands.CloseConnection(self.conn)
         self.state = self.done
+        if self.request is not None:
+            gone = RequestProtocolError(self.stream_id, message, ErrorCode.CLIENT_DISCONNECTED)
+            yield ReceiveHttp(gone)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """Look at a head before it is parsed."""
-        if isinstance(event, events.DataReceived) and (problem := self._problem()) is not None:
-            yield from self.refuse(*problem)
+        if not isinstance(event, events.DataReceived):
+            # Without the base's log line: it tells what has come, and keys are in it.
+            yield commands.CloseConnection(self.conn)
             return
-        yield from super().read_headers(event)
+        buffer = self.buf._data  # noqa: SLF001 - bytes(self.buf) would copy it for each byte
+        while buffer.startswith(_CRLF):  # RFC 9112, 2.2: empty lines before a request
+            self.buf.maybe_extract_at_most(len(_CRLF))
+        found = self._watch.look(buffer)
+        if isinstance(found, Refusal):
+            yield from self.refuse(found.status, found.message, found.code)
+        elif found is not None:
+            yield from super().read_headers(event)
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Like the base's, but for trailers."""
-        _without_trailers(self)
-        yield from super().read_body(event)
+        """Like the base's, but a body that is malformed gets an answer."""
+        if not isinstance(event, events.DataReceived):
+            yield from super().read_body(event)
+            return
+        _bound_chunks(self, self._head_bytes)
+        while self.state == self.read_body:
+            try:
+                found = self.body_reader(self.buf)
+            except h11.ProtocolError:
+                yield from self.refuse(400, "the chunks of the request's body cannot be read")
+                return
+            if found is None:
+                return
+            if isinstance(found, h11.EndOfMessage):
+                yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
+                yield from self.mark_done(request=True)
+                return
+            yield ReceiveHttp(RequestData(self.stream_id, bytes(found.data)))
 
-    def _problem(self) -> tuple[int, str] | None:
-        head = bytes(self.buf)
-        match = _HEAD_END.search(head)
-        if match is not None:
-            head = head[: match.end()]
-        if len(head) > self._head_bytes:
-            return 431, f"the request's head is larger than {self._head_bytes:,} bytes"
-        if _BARE_LF.search(head):
-            return 400, "a line of the request's head ends without CR"
-        if _FOLDED.search(head):
-            return 400, "a header of the request is folded over two lines"
-        if _SPACE_IN_NAME.search(head):
-            return 400, "a header name of the request holds white space"
-        return None
+    def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """The answer is on its way. What the client sends ahead is kept, up to a bound."""
+        if isinstance(event, events.DataReceived) and len(self.buf) > self._head_bytes:
+            yield from self.refuse(400, "too much was sent before the answer was read")
+            return
+        yield from super().wait(event)
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """Errors of the proxy core go out as JSON, not as its HTML page."""
-        if isinstance(event, ResponseProtocolError):
+        if isinstance(event, ResponseProtocolError) and self.response is None:
             status = event.code.http_status_code()
-            if (
-                self.response is None
-                and status is not None
-                and (self.conn.state & ConnectionState.CAN_WRITE)
-            ):
-                yield commands.SendData(self.conn, error_response(status, event.message))
+            if status is not None and self.conn.state & ConnectionState.CAN_WRITE:
+                code = _CODES.get(status, "upstream_error")
+                error = error_response(status, code, event.message, self._path())
+                yield commands.SendData(self.conn, error)
                 yield commands.CloseConnection(self.conn)
                 return
         yield from super().send(event)
+
+    def _path(self) -> str:
+        """Which path is asked for, as far as it is known."""
+        if self.request is not None:
+            return self.request.path.partition("?")[0]
+        return target(bytes(self.buf))
 
 
 class GuardedClient(Http1Client):
@@ -123,14 +170,22 @@ class GuardedClient(Http1Client):
     def __init__(self, context: Context, head_bytes: int) -> None:
         super().__init__(context)
         self._head_bytes = head_bytes
+        self._skipped_bytes = 0
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """Skip what is not the final head; give up on one that is too long."""
-        if isinstance(event, events.DataReceived) and self.request is not None:
+        if isinstance(event, events.DataReceived):
+            if self.request is None:  # the base would log what came: our key may be echoed in it
+                yield commands.CloseConnection(self.conn)
+                self.state = self.done
+                return
             while _INFORMATIONAL.match(bytes(self.buf)):
+                size = len(self.buf)
                 if self.buf.maybe_extract_lines() is None:
                     break
-            if len(self.buf) > self._head_bytes and not _HEAD_END.search(bytes(self.buf)):
+                self._skipped_bytes += size - len(self.buf)
+            endless = len(self.buf) > self._head_bytes and not _HEAD_END.search(bytes(self.buf))
+            if endless or self._skipped_bytes > self._head_bytes:
                 assert self.stream_id is not None
                 yield commands.CloseConnection(self.conn)
                 yield ReceiveHttp(
@@ -146,5 +201,6 @@ class GuardedClient(Http1Client):
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Like the base's, but for trailers."""
-        _without_trailers(self)
+        self._skipped_bytes = 0
+        _bound_chunks(self, self._head_bytes)
         yield from super().read_body(event)

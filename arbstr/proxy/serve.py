@@ -10,26 +10,13 @@ from pathlib import Path
 
 from mitmproxy import options
 from mitmproxy.addons import core, errorcheck, next_layer, proxyserver, tlsconfig
-from mitmproxy.master import Master
 
+from arbstr.config import ConfigError
+from arbstr.ledger.writer import LedgerError
 from arbstr.proxy.addon import Arbstr, set_options
+from arbstr.proxy.lean import LeanMaster, LeanMode
 
 _NOISY = ("mitmproxy.proxy.server", "mitmproxy.proxy.mode_servers", "asyncio", "hpack")
-
-
-class LeanMaster(Master):
-    """No console, no dumper, no replay: about a tenth of the add-ons of mitmdump."""
-
-    def __init__(self, opts: options.Options, arbstr: Arbstr) -> None:
-        super().__init__(opts, with_termlog=True)
-        self.addons.add(
-            core.Core(),
-            proxyserver.Proxyserver(),
-            arbstr,
-            next_layer.NextLayer(),
-            tlsconfig.TlsConfig(),
-            errorcheck.ErrorCheck(),
-        )
 
 
 def serve(config_path: Path | None, *, mock: bool, listen: str | None, verbose: bool) -> int:
@@ -43,8 +30,16 @@ def serve(config_path: Path | None, *, mock: bool, listen: str | None, verbose: 
 
 async def _serve(config_path: Path | None, *, mock: bool, listen: str | None) -> int:
     opts = options.Options()
-    arbstr = Arbstr()
-    master = LeanMaster(opts, arbstr)
+    arbstr = Arbstr(viewed=False)
+    master = LeanMaster(opts)
+    master.addons.add(
+        core.Core(),
+        proxyserver.Proxyserver(),
+        arbstr,
+        next_layer.NextLayer(),
+        tlsconfig.TlsConfig(),
+        errorcheck.ErrorCheck(),
+    )
     settings: dict[str, object] = {"arbstr_mock": mock}
     if config_path is not None:
         settings["arbstr_config"] = str(config_path)
@@ -55,8 +50,12 @@ async def _serve(config_path: Path | None, *, mock: bool, listen: str | None) ->
     if arbstr.config is None:
         return 1
     # Before anything listens, so that there is never a port that is not a reverse proxy's.
-    arbstr.start()
-    set_options(arbstr.config)
+    try:
+        arbstr.start()
+    except (ConfigError, LedgerError, OSError) as error:
+        sys.stderr.writelines(f"arbstr: {line}\n" for line in str(error).splitlines())
+        return 1
+    set_options(arbstr.config, LeanMode.type_name)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, master.shutdown)

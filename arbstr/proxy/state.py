@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -10,18 +10,20 @@ from arbstr.config import Config, Provider
 from arbstr.core.catalog import Catalog, Model
 from arbstr.core.exchange import Timing
 from arbstr.core.policy import Selector
+from arbstr.core.secret import Secret
 from arbstr.core.tryout import Limits
+from arbstr.core.veil import Keys
 
 
 class State(msgspec.Struct, frozen=True):
-    """A config in force. `redact`: masks every key of ours in a text."""
+    """A config in force. `keys`: every one of ours, to be masked where it would show."""
 
     config: Config
     providers: Mapping[str, Provider]
     selector: Selector
     timing: Timing
     limits: Limits
-    redact: Callable[[str], str]
+    keys: Keys
 
 
 def make_state(config: Config) -> State:
@@ -35,7 +37,7 @@ def make_state(config: Config) -> State:
             fallback.max_attempts, fallback.first_token_s, fallback.idle_s, fallback.total_s
         ),
         limits=Limits(limits.event_bytes, limits.answer_bytes),
-        redact=_redactor(config),
+        keys=Keys(_secrets(config)),
     )
 
 
@@ -77,15 +79,9 @@ def _filled(model: Model, listed: Model) -> Model:
     return msgspec.structs.replace(model, **open_fields, aliases=aliases)
 
 
-def _redactor(config: Config) -> Callable[[str], str]:
-    secrets = [p.api_key for p in config.providers if p.api_key is not None]
+def _secrets(config: Config) -> Iterable[Secret]:
+    for provider in config.providers:
+        if provider.api_key is not None:
+            yield provider.api_key
     if config.server.auth_token is not None:
-        secrets.append(config.server.auth_token)
-    pairs = [(secret.reveal(), str(secret)) for secret in secrets if secret]
-
-    def redact(text: str) -> str:
-        for key, mask in pairs:
-            text = text.replace(key, mask)
-        return text
-
-    return redact
+        yield config.server.auth_token

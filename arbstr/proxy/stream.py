@@ -62,7 +62,7 @@ from mitmproxy.proxy.layers.http._http2 import Http2Client
 from arbstr.core import exchange as core
 from arbstr.core.exchange import Attempt, Exchange, Phase
 from arbstr.proxy.decode import Decoder, Identity, decoder
-from arbstr.proxy.http1 import GuardedClient, GuardedServer
+from arbstr.proxy.http1 import GuardedClient, GuardedServer, Overdue
 
 LONGEST_TICK_S = 0.5
 SHORTEST_TICK_S = 0.01
@@ -73,8 +73,10 @@ CLOSING_S = 5.0
 class Service(Protocol):
     """What the layer needs of the add-on. All calls are on the event loop and return at once."""
 
-    shows_attempts: bool
-    """Whether somebody looks: then a failed attempt becomes a flow of its own."""
+    @property
+    def shows_attempts(self) -> bool:
+        """Whether somebody looks: then a failed attempt becomes a flow of its own."""
+        ...
 
     @property
     def head_bytes(self) -> int:
@@ -116,6 +118,10 @@ class Service(Protocol):
 
     def answer(self, flow: http.HTTPFlow, exchange: Exchange, answer: core.Answer) -> http.Response:
         """A whole answer."""
+        ...
+
+    def response_down(self, flow: http.HTTPFlow) -> http.Response:
+        """The answer for the client, where the flow's own holds masks for secrets."""
         ...
 
     def last_bytes(self, exchange: Exchange) -> bytes:
@@ -191,6 +197,8 @@ class FallbackStream(HttpStream):
         self.service = parent.service
         self.exchange: Exchange | None = None
         self.links: dict[int, Link] = {}
+        self.requests: dict[int, http.Request] = {}
+        """What each attempt has sent, where somebody wants to see it."""
         self.finished = False
 
     # --- events in --------------------------------------------------------------------------------
@@ -265,16 +273,41 @@ class FallbackStream(HttpStream):
             self.flow.error = mflow.Error(event.message)
         yield from self.perform(self.exchange.client_left(_now()))
 
+    def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
+        """Answer a request that is refused by its head before its body has come."""
+        yield from super().state_wait_for_request_headers(event)
+        if not event.end_stream:
+            yield from self.answer_early()
+
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Keep no body that is over the limit, or whose request is refused already."""
+        """Keep no body that is over the limit."""
         if isinstance(event, RequestData):
             size = len(self.request_body_buf) + len(event.data)
-            if self.flow.response is None and size > self.service.body_bytes:
+            if size > self.service.body_bytes:
                 self.flow.response = self.service.too_large(self.flow)
-            if self.flow.response is not None:
-                self.request_body_buf.clear()
+                yield from self.answer_early()
                 return
         yield from super().state_consume_request_body(event)
+
+    def answer_early(self) -> layer.CommandGenerator[None]:
+        """Send the answer, if there is one, and take no notice of the rest of the body.
+
+        The connection closes, but not before the body has ended or its time is up: the client may
+        still be writing, and a reset would take the answer away from it (RFC 9112, 9.6).
+        """
+        if self.client_state != self.state_consume_request_body or self.flow.response is None:
+            return
+        self.request_body_buf.clear()
+        self.flow.response.headers["connection"] = "close"
+        self.client_state = self.state_ignore_request_body
+        yield HttpResponseHeadersHook(self.flow)
+        yield from self.send_response()
+
+    def state_ignore_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """The answer is out; wait for the end of the request."""
+        if isinstance(event, RequestEndOfMessage):
+            self.client_state = self.state_done
+            yield from self.flow_done()
 
     # --- commands out -----------------------------------------------------------------------------
 
@@ -360,7 +393,8 @@ class FallbackStream(HttpStream):
         self.flow.response = self.service.head(self.flow, self.exchange, attempt)
         yield HttpResponseHeadersHook(self.flow)
         if self.exchange.client_here:
-            head = ResponseHeaders(self.stream_id, self.flow.response, end_stream=False)
+            response = self.service.response_down(self.flow)
+            head = ResponseHeaders(self.stream_id, response, end_stream=False)
             yield SendHttp(head, self.context.client)
 
     def settle(self) -> layer.CommandGenerator[None]:
@@ -389,9 +423,9 @@ class FallbackStream(HttpStream):
 
     def send_answer(self) -> layer.CommandGenerator[None]:
         """A whole answer goes down, as the ``response`` hooks have left it."""
-        assert self.flow.response is not None
-        content = self.flow.response.raw_content
-        head = ResponseHeaders(self.stream_id, self.flow.response, end_stream=not content)
+        response = self.service.response_down(self.flow)
+        content = response.raw_content
+        head = ResponseHeaders(self.stream_id, response, end_stream=not content)
         yield SendHttp(head, self.context.client)
         if content:
             yield SendHttp(ResponseData(self.stream_id, content), self.context.client)
@@ -473,7 +507,7 @@ class FallbackStream(HttpStream):
         if not self.service.shows_attempts:
             return
         for attempt in exchange.attempts:
-            request = self.parent.requests.pop((self, attempt.n), None)
+            request = self.requests.pop(attempt.n, None)
             if attempt is but or attempt.failure is None or request is None:
                 continue
             flow = self.service.attempt_flow(self.flow, exchange, attempt, request)
@@ -492,12 +526,13 @@ class FallbackLayer(HttpLayer):
     def __init__(self, context: Context, service: Service) -> None:
         super().__init__(context, HTTPMode.transparent)
         self.service = service
-        self.requests: dict[tuple[FallbackStream, int], http.Request] = {}
         self._last_upstream_id = 0
         self._serving: dict[Connection, set[int]] = {}
         self._served: set[Connection] = set()
         self._gone: set[Connection] = set()
         self._opening: dict[GetHttpConnection, Connection] = {}
+        self._wanted: list[tuple[GetHttpConnection, bool]] = []
+        self._http1: dict[Connection, GuardedClient] = {}
         self._tick_at_s: float | None = None
         self._request_since_s: float | None = None
 
@@ -506,19 +541,27 @@ class FallbackLayer(HttpLayer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
             server = GuardedServer(self.context.fork(), self.service.head_bytes)
-            self.connections[self.context.client] = server
+            self.connections.setdefault(self.context.client, server)  # a replay has its own
         if isinstance(event, Tick) or self.is_our_wakeup(event):
             yield from self.tick()
             return
         if isinstance(event, ShutDown):
             for stream in self.open_streams():
                 yield from self.event_to_child(stream, event)
+            yield from self.connect_wanted()
             return
         yield from super()._handle_event(event)
+        yield from self.connect_wanted()
         if isinstance(event, events.ConnectionClosed):
             self._gone.add(event.connection)
         elif isinstance(event, events.DataReceived) and event.connection == self.context.client:
             yield from self.watch_request()
+
+    def connect_wanted(self) -> layer.CommandGenerator[None]:
+        """Give out connections; a stream that gets one may want another."""
+        while self._wanted:
+            event, reuse = self._wanted.pop(0)
+            yield from self.connect(event, reuse=reuse)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Ours instead of the base's."""
@@ -567,6 +610,7 @@ class FallbackLayer(HttpLayer):
                 yield from self.stop_opening(stream)
             elif stream._paused is None:  # noqa: SLF001 - a tick that queues up tells nothing later
                 yield from self.event_to_child(stream, Tick())
+        yield from self.connect_wanted()
         yield from self.check_request(now)
         yield from self.ask_for_tick()
 
@@ -595,7 +639,7 @@ class FallbackLayer(HttpLayer):
         self._request_since_s = None
         if isinstance(server, GuardedServer) and server.mid_request:
             message = f"the request was not complete after {self.service.request_s:g} s"
-            yield from server.refuse(408, message)
+            yield from self.event_to_child(server, Overdue(message))
 
     # --- upstream connections ---------------------------------------------------------------------
 
@@ -606,7 +650,7 @@ class FallbackLayer(HttpLayer):
         self.streams[link.upstream_id] = stream
         stream.links[link.upstream_id] = link
         if self.service.shows_attempts:
-            self.requests[stream, n] = request
+            stream.requests[n] = request
         return link
 
     def take(self, connection: Connection, link: Link) -> bool:
@@ -625,6 +669,15 @@ class FallbackLayer(HttpLayer):
     def get_connection(
         self, event: GetHttpConnection, *, reuse: bool = True
     ) -> layer.CommandGenerator[None]:
+        """Keep it for the end of the event that is being handled.
+
+        A stream hears of a response's end before the connection it came on is ready for the next
+        request, and may ask for one at once.
+        """
+        self._wanted.append((event, reuse))
+        yield from ()
+
+    def connect(self, event: GetHttpConnection, *, reuse: bool) -> layer.CommandGenerator[None]:
         """An idle connection, one that multiplexes, or a new one; never one that has failed."""
         self.forget_closed()
         fresh = isinstance(event, GetAttemptConnection) and event.fresh
@@ -652,7 +705,7 @@ class FallbackLayer(HttpLayer):
         if event.tls:
             context.server.sni = event.address[0]
             stack /= tls.ServerTLSLayer(context)
-        stack /= Upstream(context, self.service.head_bytes)
+        stack /= Upstream(context, self)
         self.connections[context.server] = stack[0]
         self.waiting_for_establishment[context.server].append(event)
         self._opening[event] = context.server
@@ -665,30 +718,42 @@ class FallbackLayer(HttpLayer):
             self._opening.pop(event, None)
         yield from super().register_connection(command)
 
+    def new_http1(self, context: Context) -> GuardedClient:
+        """The HTTP/1 client of a connection that has just been opened."""
+        client = GuardedClient(context, self.service.head_bytes)
+        self._http1[context.server] = client
+        return client
+
     def is_free(self, connection: Connection) -> bool:
         """Whether another request may go out on `connection` now."""
-        return connection.alpn == b"h2" or not self._serving.get(connection)
+        if connection.alpn == b"h2":
+            return True
+        client = self._http1.get(connection)
+        return client is not None and client.stream_id is None and not self._serving.get(connection)
 
     def forget_closed(self) -> None:
         """Connections that failed or are closed: the base would keep them, and their errors."""
         for connection in list(self.connections):
-            if connection is self.context.client or connection in self.waiting_for_establishment:
+            opening = connection in self.waiting_for_establishment
+            if opening or not isinstance(connection, Server):
                 continue
-            if connection.error or (
+            never_open = connection.error and connection.timestamp_tcp_setup is None
+            if never_open or (
                 connection in self._gone and connection.state is ConnectionState.CLOSED
             ):
                 self._gone.discard(connection)
                 self._served.discard(connection)
                 self._serving.pop(connection, None)
+                self._http1.pop(connection, None)
                 del self.connections[connection]
 
 
 class Upstream(HttpClient):
     """The base's client, with our HTTP/1."""
 
-    def __init__(self, context: Context, head_bytes: int) -> None:
+    def __init__(self, context: Context, parent: FallbackLayer) -> None:
         super().__init__(context)
-        self._head_bytes = head_bytes
+        self._parent = parent
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         server = self.context.server
@@ -697,7 +762,7 @@ class Upstream(HttpClient):
             if server.alpn == b"h2":
                 self.child_layer = Http2Client(self.context)
             else:
-                self.child_layer = GuardedClient(self.context, self._head_bytes)
+                self.child_layer = self._parent.new_http1(self.context)
             self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
             yield from self.child_layer.handle_event(event)
         yield RegisterHttpConnection(server, error)

@@ -65,12 +65,33 @@ class Sync:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loaded_ms = _wall_ms()
         self._config_error: str | None = None
+        self._tried = asyncio.Event()
+
+    @property
+    def tried(self) -> bool:
+        """Whether every provider has been asked, or has prices of an earlier run."""
+        return self._tried.is_set()
+
+    async def first_prices(self) -> None:
+        """Wait until `tried`."""
+        await self._tried.wait()
 
     def start(self) -> None:
         """Begin, or begin anew after a reload."""
         for provider in self._config.providers:
             if provider.sync_s is not None and provider.name not in self._tasks:
                 self._tasks[provider.name] = asyncio.create_task(self._keep(provider))
+        self._note_tried()
+
+    def _note_tried(self) -> None:
+        unknown = (
+            name
+            for name in self._tasks
+            if name not in self._last
+            and ((status := self._status.get(name)) is None or status.error is None)
+        )
+        if not any(unknown):
+            self._tried.set()
 
     def use(self, config: Config) -> None:
         """A reloaded config."""
@@ -126,10 +147,12 @@ class Sync:
             if status.error != str(error):
                 logger.warning("prices of %s not synced: %s", provider.name, error)
             status.error = str(error)
+            self._note_tried()
             return False
         self._last[provider.name] = models
         status.last_ok_ms, status.error, status.models = _wall_ms(), None, len(models)
         self._listed(provider.name, models)
+        self._note_tried()
         return True
 
     async def all(self) -> None:

@@ -128,11 +128,14 @@ def as_object(data: bytes | None) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def fingerprint(*parts: object) -> str:
-    """A short hash that names a conversation by what it began with."""
+def fingerprint(*contents: object) -> str:
+    """A short hash that names a conversation by the contents of its first messages.
+
+    By their texts where they have any: marks such as ``cache_control`` wander from turn to turn.
+    """
     digest = hashlib.blake2b(digest_size=9)
-    for part in parts:
-        digest.update(msgspec.json.encode(part))
+    for content in contents:
+        digest.update(msgspec.json.encode(texts(content) or content))
     return digest.hexdigest()
 
 
@@ -167,6 +170,11 @@ def texts(content: object) -> str:
         return content
     parts = (part.get("text") for part in objects(content))
     return "\n".join(text for text in parts if isinstance(text, str))
+
+
+def length(items: object) -> int:
+    """How many items a list has; 0 for anything else."""
+    return len(items) if isinstance(items, list) else 0
 
 
 def image_bytes(url: object) -> int:

@@ -20,6 +20,7 @@ from arbstr.core.dialects.base import (
     common_edits,
     fingerprint,
     image_bytes,
+    length,
     openai_error,
     positive,
     read_model,
@@ -49,7 +50,8 @@ _ERROR_IN_200 = "a 200 answer holds an error"
 
 def read_ask(members: Members) -> Ask:
     """Read a chat body. Raises BadBodyError for a model that is missing or no string."""
-    messages = objects(members.value("messages"))
+    said = members.value("messages")
+    messages = objects(said)
     users = [m for m in messages if m.get("role") == "user"]
     images = [
         image_bytes(mapping(part.get("image_url")).get("url"))
@@ -66,6 +68,7 @@ def read_ask(members: Members) -> Ask:
         reserves=max_tokens is not None,
         tools=bool(members.value("tools") or members.value("functions")),
         images=len(images),
+        messages=length(said),
         json_mode=mapping(members.value("response_format")).get("type") in _JSON_FORMATS,
         choices=positive(members, "n") or 1,
         wants_usage=mapping(members.value("stream_options")).get("include_usage") is True,

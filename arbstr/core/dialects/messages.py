@@ -21,6 +21,7 @@ from arbstr.core.dialects.base import (
     error_object,
     fingerprint,
     image_bytes,
+    length,
     positive,
     read_model,
     texts,
@@ -40,21 +41,18 @@ _ERROR_TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
+    504: "timeout_error",
     529: "overloaded_error",
 }
 _ERROR_IN_200 = "a 200 answer holds an error"
-_COUNTS = (
-    "input_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-)
+_OUTPUT_COUNTS = ("output_tokens", "reasoning_tokens")
+_COUNTS = ("input_tokens", "cached_tokens", "cache_write_tokens", *_OUTPUT_COUNTS)
 
 
 def read_ask(members: Members) -> Ask:
     """Read a Messages body. Raises BadBodyError for a model that is missing or no string."""
-    messages = objects(members.value("messages"))
+    said = members.value("messages")
+    messages = objects(said)
     users = [t for m in messages if m.get("role") == "user" and (t := texts(m.get("content")))]
     images = [
         image_bytes(source.get("data"))
@@ -70,6 +68,7 @@ def read_ask(members: Members) -> Ask:
         max_output=positive(members, "max_tokens"),
         tools=bool(members.value("tools")),
         images=len(images),
+        messages=length(said),
         last_user_text=users[-1] if users else "",
         prompt_bytes=max(0, len(members.body) - sum(images)),
         conversation=None if first is None else fingerprint(members.value("system"), first),
@@ -149,9 +148,11 @@ class MessagesReader:
         if new is None or self.usage is None:
             self.usage = new or self.usage
             return
-        old = self.usage
-        said = {n: v for n in _COUNTS if (v := getattr(new, n)) is not None}
-        self.usage = msgspec.structs.replace(old, **said)
+        # Some relays fill in zeros for what they do not know: no prompt has no tokens.
+        has_input = new.input_tokens or new.cached_tokens or new.cache_write_tokens
+        names = _COUNTS if has_input else _OUTPUT_COUNTS
+        said = {n: v for n in names if (v := getattr(new, n)) is not None}
+        self.usage = msgspec.structs.replace(self.usage, **said)
 
     @property
     def whole(self) -> bool:
@@ -169,7 +170,8 @@ def _starts_content(block: Mapping[str, object]) -> Mark:
 
 def error_body(problem: Problem) -> bytes:
     """``{"type": "error", "error": {type, message, ...}}``."""
-    kind = _ERROR_TYPES.get(problem.status, "api_error")
+    other = "invalid_request_error" if 400 <= problem.status < 500 else "api_error"
+    kind = _ERROR_TYPES.get(problem.status, other)
     error = {**error_object(problem), "type": kind}
     return msgspec.json.encode({"type": "error", "error": error})
 

@@ -22,6 +22,7 @@ from arbstr.core.dialects.base import (
     error_object,
     fingerprint,
     image_bytes,
+    length,
     openai_error,
     positive,
     read_model,
@@ -54,9 +55,8 @@ def read_ask(members: Members) -> Ask:
     ]
     text_format = mapping(mapping(members.value("text")).get("format")).get("type")
     key = members.value("prompt_cache_key")
-    first = (
-        said if isinstance(said, str) else next((i for i in items if i.get("role") == "user"), None)
-    )
+    contents = (item.get("content") for item in items if item.get("role") == "user")
+    first = said if isinstance(said, str) else next(contents, None)
     return Ask(
         dialect=RESPONSES.name,
         model=read_model(members),
@@ -65,6 +65,7 @@ def read_ask(members: Members) -> Ask:
         reserves=False,
         tools=bool(members.value("tools")),
         images=len(images),
+        messages=length(said),
         json_mode=text_format in _JSON_FORMATS,
         last_user_text=said if isinstance(said, str) else (users[-1] if users else ""),
         prompt_bytes=max(0, len(members.body) - sum(images)),
