@@ -33,8 +33,11 @@ from arbstr.proxy.console import Console
 from arbstr.proxy.earlier import price_rows, read_earlier, read_spent
 from arbstr.proxy.endpoints import Endpoints
 from arbstr.proxy.engine import Engine, Refused, error_response
+from arbstr.proxy.handler import Handler, Listeners
+from arbstr.proxy.layer import FallbackLayer
+from arbstr.proxy.messages import value
 from arbstr.proxy.reload import Reload, while_running
-from arbstr.proxy.stream import FallbackLayer, FallbackPauseHook, ShutDown, Tick
+from arbstr.proxy.service import FallbackPauseHook, ShutDown, Tick
 from arbstr.proxy.sync import Sync
 
 logger = logging.getLogger(__name__)
@@ -66,6 +69,7 @@ class Arbstr:
         self._endpoints: Endpoints | None = None
         self._mock: ThreadedNode | None = None
         self._layers: dict[str, FallbackLayer] = {}
+        self._listeners = Listeners()
         self._keeper: asyncio.Task[None] | None = None
         self._reload: Reload | None = None
         self._console = Console(self._layers) if viewed else None
@@ -175,17 +179,24 @@ class Arbstr:
             if provider in engine.state.providers:
                 sync.remember(provider, models)
         engine.recall(earlier)
+        await self._settle_caps(engine)
         sync.start()
         while True:
-            try:
-                policies = engine.state.config.policies
-                now_ms = _wall_ms()
-                spent = await asyncio.to_thread(read_spent, path, policies, now_ms)
-                for policy, msats in spent.items():
-                    engine.caps.set_spent(policy, msats, day_of(now_ms))
-            except Exception:
-                logger.exception("what today has cost could not be read from the ledger")
             await asyncio.sleep(_SETTLE_S)
+            await self._settle_caps(engine)
+
+    async def _settle_caps(self, engine: Engine) -> None:
+        """What the ledger says that today has cost, other processes included."""
+        config, now_ms = engine.state.config, _wall_ms()
+        try:
+            spent = await asyncio.to_thread(
+                read_spent, config.database.path, config.policies, now_ms
+            )
+        except Exception:
+            logger.exception("what today has cost could not be read from the ledger")
+            return
+        for policy, msats in spent.items():
+            engine.caps.set_spent(policy, msats, day_of(now_ms))
 
     def _listed(self, provider: str, models: tuple[Model, ...]) -> None:
         """A good list of models: use it, and keep it for the next start."""
@@ -231,6 +242,7 @@ class Arbstr:
             client.error = "arbstr is a reverse proxy, and not ready"
             return
         if (handler := _handler(client.id)) is not None:
+            Handler.take_over(handler, self._listeners)
             handler.max_conns = collections.defaultdict(
                 lambda: asyncio.Semaphore(_CONNECTIONS_PER_UPSTREAM)
             )
@@ -347,7 +359,7 @@ class Arbstr:
         priced = flow.request.method == "POST" and by_path(path) is not None
         denial = guard.check_peer(flow.client_conn.peername[0], server)
         denial = denial or guard.check(engine.real(flow), server, priced=priced)
-        length = flow.request.headers.get("content-length", "")
+        length = value(flow.request, b"content-length") or ""
         if denial is None and engine.closing:
             denial = guard.Denial(503, "shutting_down", "arbstr is shutting down", close=True)
         elif denial is None and length.isdigit() and int(length) > limits.body_bytes:
@@ -400,7 +412,7 @@ class Arbstr:
         dialect = by_path(request.path.partition("?")[0]) if request.method == "POST" else None
         if dialect is None:
             engine.pass_through(flow)
-        elif request.headers.get("x-arbstr-explain") == "1":
+        elif value(request, b"x-arbstr-explain") == "1":
             flow.response = self._endpoints.explain(flow, dialect)
         else:
             engine.route(flow, dialect)
@@ -416,11 +428,8 @@ class _Unwritten:
     def late(self, *_: object) -> None: ...
 
 
-def set_options(config: Config, mode: str = "reverse") -> None:
-    """Make mitmproxy our reverse proxy. What the user has set by a flag stays as it is.
-
-    `mode`: the name of mitmproxy's mode.
-    """
+def set_options(config: Config) -> None:
+    """Make mitmproxy our reverse proxy. What the user has set by a flag stays as it is."""
     options = ctx.options
     wanted: dict[str, object] = {
         "connection_strategy": "lazy",
@@ -431,7 +440,7 @@ def set_options(config: Config, mode: str = "reverse") -> None:
     if options.tcp_timeout < 2 * total_s:
         wanted["tcp_timeout"] = int(2 * total_s) + 1
     if options.mode == ["regular"]:
-        wanted["mode"] = [f"{mode}:{_target(config.providers[0])}"]
+        wanted["mode"] = [reverse_mode(config.providers[0])]
     if not options.listen_host:
         wanted["listen_host"] = config.server.listen_host
     if options.listen_port is None:
@@ -448,10 +457,10 @@ def check_listeners(config: Config) -> None:
         raise ConfigError(found)
 
 
-def _target(provider: Provider) -> str:
-    """What a mode spec says of `provider`."""
+def reverse_mode(provider: Provider) -> str:
+    """The mode spec that names `provider` as the target."""
     host = f"[{provider.host}]" if ":" in provider.host else provider.host
-    return f"{provider.scheme}://{host}:{provider.port}"
+    return f"reverse:{provider.scheme}://{host}:{provider.port}"
 
 
 def _config_path() -> Path:

@@ -18,7 +18,6 @@ from typing import Protocol
 import msgspec
 from mitmproxy import http
 from mitmproxy.connection import Client
-from mitmproxy.net.http import status_codes
 
 from arbstr.config import Config, Provider
 from arbstr.core import exchange as core
@@ -42,6 +41,7 @@ from arbstr.core.sse import comment
 from arbstr.core.usage import Usage
 from arbstr.proxy import guard, headers, target
 from arbstr.proxy.earlier import Earlier
+from arbstr.proxy.messages import make_request, make_response, value, values
 from arbstr.proxy.state import State, make_catalog, make_state
 from arbstr.proxy.viewing import Viewing
 
@@ -225,17 +225,17 @@ class Engine:
         if ask.messages > limits.messages:
             message = f"{ask.messages:,} messages are more than {limits.messages:,}"
             raise BadBodyError(message, "too_many_messages")
-        for name in ("x-claude-code-session-id", "session-id", "x-session-id"):
+        for name in (b"x-claude-code-session-id", b"session-id", b"x-session-id"):
             if (session := _header(request, name)) is not None:
                 return msgspec.structs.replace(ask, conversation=session)
         return ask
 
     def _choose(self, request: http.Request, ask: Ask) -> Choice:
         return self.state.selector.choose(
-            header=_header(request, "x-arbstr-policy"),
+            header=_header(request, b"x-arbstr-policy"),
             model=ask.model,
             text=ask.last_user_text,
-            user_agent=_header(request, "user-agent") or "",
+            user_agent=_header(request, b"user-agent") or "",
             key=guard.bearer(request),
         )
 
@@ -278,7 +278,7 @@ class Engine:
             ask=ask or Ask(dialect.name, route.requested),
             route=route,
             members=members,
-            paid_once="x-cashu" in request.headers,
+            paid_once=bool(values(request, b"x-cashu")),
             started_ms=_wall_ms(),
             started_s=time.monotonic(),
         )
@@ -365,25 +365,20 @@ class Engine:
             key=self._key(client, provider),
             body_bytes=len(content) if has_body else None,
         )
-        return http.Request(
+        return make_request(
             host=provider.host,
             port=provider.port,
             method=client.data.method,
             scheme=provider.scheme.encode(),
-            authority=b"",
             path=_path(provider, client.path).encode(errors="surrogateescape"),
-            http_version=b"HTTP/1.1",
-            headers=http.Headers(fields),
+            fields=fields,
             content=content,
-            trailers=None,
-            timestamp_start=time.time(),
-            timestamp_end=time.time(),
         )
 
     def _key(self, request: http.Request, provider: Provider) -> Secret | None:
         """Our key, None where only the client's own may be used."""
         path = request.path.partition("?")[0]
-        if "x-cashu" in request.headers or not target.may_have_our_key(path):
+        if values(request, b"x-cashu") or not target.may_have_our_key(path):
             return None
         return provider.api_key
 
@@ -397,7 +392,7 @@ class Engine:
         if tryout.shape == "stream":
             fields.append((b"x-arbstr-streaming", b"true"))
         fields += self._told(flow, exchange, attempt)
-        return self._shown(flow, _response(tryout.status or 502, fields, None))
+        return self._shown(flow, make_response(tryout.status or 502, fields, None))
 
     def answer(self, flow: http.HTTPFlow, exchange: Exchange, answer: core.Answer) -> http.Response:
         """A whole answer, or an error of ours."""
@@ -417,7 +412,7 @@ class Engine:
                 ("latency-ms", None if row.latency_ms is None else str(row.latency_ms)),
             )
         )
-        return self._shown(flow, _response(answer.status, fields, answer.body))
+        return self._shown(flow, make_response(answer.status, fields, answer.body))
 
     def _shown(self, flow: http.HTTPFlow, response: http.Response) -> http.Response:
         """What the flow gets; `response_down` is what the client gets."""
@@ -579,27 +574,22 @@ def error_response(
 
 def _client(flow: http.HTTPFlow) -> str | None:
     """Who asked: the client's user agent; a replay is recorded as one."""
-    agent = _header(flow.request, "user-agent")
+    agent = _header(flow.request, b"user-agent")
     return f"replay of {agent or 'unknown'}" if flow.is_replay == "request" else agent
 
 
-def _header(request: http.Request, name: str) -> str | None:
+def _header(request: http.Request, name: bytes) -> str | None:
     """A header as text that can be stored and sent on: it may have come as any bytes."""
-    value: str | None = request.headers.get(name)
-    return (
-        None if value is None else value.encode(errors="surrogateescape").decode(errors="replace")
-    )
+    found = value(request, name)
+    if found is None or found.isascii():
+        return found
+    return found.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _client_keys(request: http.Request) -> list[str]:
     """Keys of the client's own: an upstream's error may quote them, the ledger must not."""
-    headers = request.headers
-    values = [
-        *headers.get_all("authorization"),
-        *headers.get_all("x-api-key"),
-        *headers.get_all("x-cashu"),
-    ]
-    return [word for value in values for word in value.split()]
+    names = (b"authorization", b"x-api-key", b"x-cashu")
+    return [word for name in names for text in values(request, name) for word in text.split()]
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -646,14 +636,6 @@ def _path(provider: Provider, path: str) -> str:
 
 def _is_api_path(path: str) -> bool:
     return by_path(path) is not None or path == "/models"
-
-
-def _response(status: int, fields: list[tuple[bytes, bytes]], body: bytes | None) -> http.Response:
-    now = time.time()
-    reason = status_codes.RESPONSES.get(status, "").encode()
-    return http.Response(
-        b"HTTP/1.1", status, reason, http.Headers(fields), body, None, now, now if body else None
-    )
 
 
 def _wall_ms() -> int:

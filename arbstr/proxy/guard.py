@@ -16,6 +16,7 @@ from mitmproxy import http
 from arbstr.config import Server, is_loopback
 from arbstr.core.secret import Secret
 from arbstr.proxy import target
+from arbstr.proxy.messages import value, values
 
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 """All others are refused: CONNECT makes a tunnel, TRACE sends our key back."""
@@ -103,13 +104,13 @@ def _check_target(request: http.Request) -> Denial | None:
         return Denial(400, "not_a_proxy", "this is no forward proxy", close=True)
     if (problem := target.refusal(request.path)) is not None:
         return Denial(400, "bad_target", problem, close=True)
-    if "websocket" in request.headers.get("upgrade", "").lower():
+    if "websocket" in ", ".join(values(request, b"upgrade")).lower():
         return Denial(400, "no_websockets", "there are no WebSockets here", close=True)
     return None
 
 
 def _check_host(request: http.Request, server: Server) -> Denial | None:
-    hosts = request.headers.get_all("host")
+    hosts = values(request, b"host")
     if request.is_http2 and request.authority:
         hosts = list(dict.fromkeys([request.authority, *hosts]))
     if len(hosts) != 1:
@@ -126,10 +127,10 @@ def _check_host(request: http.Request, server: Server) -> Denial | None:
 def _check_origin(request: http.Request, server: Server) -> Denial | None:
     if _from_allowed_origin(request, server):
         return None
-    if "origin" in request.headers:
+    if values(request, b"origin"):
         message = "web pages may not call here; server.allowed_origins names those that may"
         return Denial(403, "origin_not_allowed", message)
-    sites = {site.strip().lower() for site in request.headers.get_all("sec-fetch-site")}
+    sites = {site.strip().lower() for site in values(request, b"sec-fetch-site")}
     if sites - _OWN_SITE:
         return Denial(403, "origin_not_allowed", "a page of another site may not call here")
     return None
@@ -138,9 +139,8 @@ def _check_origin(request: http.Request, server: Server) -> Denial | None:
 def _check_token(request: http.Request, server: Server) -> Denial | None:
     if server.auth_token is None or _is_preflight(request, server):
         return None
-    headers = request.headers
-    sent = [*headers.get_all("x-arbstr-token"), *headers.get_all("x-api-key")]
-    sent += [_bearer(value) for value in headers.get_all("authorization")]
+    sent = [*values(request, b"x-arbstr-token"), *values(request, b"x-api-key")]
+    sent += [_bearer(value) for value in values(request, b"authorization")]
     if any([Secret(key.strip()) == server.auth_token for key in sent]):  # noqa: C419 - all, always
         return None
     message = "this arbstr wants its server.auth_token: as bearer, x-api-key or x-arbstr-token"
@@ -148,10 +148,10 @@ def _check_token(request: http.Request, server: Server) -> Denial | None:
 
 
 def _check_body(request: http.Request) -> Denial | None:
-    kind = ", ".join(request.headers.get_all("content-type")).partition(";")[0]
+    kind = ", ".join(values(request, b"content-type")).partition(";")[0]
     if kind.strip().lower() != "application/json":
         return Denial(415, "unsupported_media_type", "the content-type must be application/json")
-    encoding = ", ".join(request.headers.get_all("content-encoding")).strip().lower()
+    encoding = ", ".join(values(request, b"content-encoding")).strip().lower()
     if encoding not in ("", "identity"):
         return Denial(415, "unsupported_encoding", "the body must not be compressed")
     return None
@@ -159,8 +159,8 @@ def _check_body(request: http.Request) -> Denial | None:
 
 def bearer(request: http.Request) -> str:
     """The key that a client sends: as bearer or ``x-api-key``; "" without one."""
-    headers = request.headers
-    return _bearer(headers.get("authorization", "")) or headers.get("x-api-key", "").strip()
+    own = value(request, b"authorization"), value(request, b"x-api-key")
+    return _bearer(own[0] or "") or (own[1] or "").strip()
 
 
 def without_token(
@@ -187,7 +187,7 @@ def _is_preflight(request: http.Request, server: Server) -> bool:
 
 
 def _from_allowed_origin(request: http.Request, server: Server) -> bool:
-    origins = request.headers.get_all("origin")
+    origins = values(request, b"origin")
     return len(origins) == 1 and origins[0].lower() in server.allowed_origins
 
 

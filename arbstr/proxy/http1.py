@@ -26,11 +26,12 @@ from mitmproxy.proxy.layers.http import (
     RequestData,
     RequestEndOfMessage,
     RequestProtocolError,
+    ResponseData,
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
 
-from arbstr.proxy.head import Refusal, Watch, error_body, target
+from arbstr.proxy.head import END, Refusal, Watch, error_body, target
 
 _INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -95,8 +96,7 @@ class GuardedServer(Http1Server):
     def refuse(self, status: int, message: str, code: str = "") -> layer.CommandGenerator[None]:
         """Close, with an error where nothing was answered yet. A stream, if any, is told."""
         if self.response is None and self.conn.state & ConnectionState.CAN_WRITE:
-            error = error_response(status, code or _CODES[status], message, self._path())
-            yield commands.SendData(self.conn, error)
+            yield self._say(status, code or _CODES[status], message)
         yield commands.CloseConnection(self.conn)
         self.state = self.done
         if self.request is not None:
@@ -146,16 +146,28 @@ class GuardedServer(Http1Server):
         yield from super().wait(event)
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        """Errors of the proxy core go out as JSON, not as its HTML page."""
+        """Errors of the proxy core go out as JSON, not as its HTML page; to HEAD nothing does."""
+        if isinstance(event, ResponseData) and self._is_head:
+            return  # RFC 9110, 9.3.2: the client would read it as its next answer
         if isinstance(event, ResponseProtocolError) and self.response is None:
             status = event.code.http_status_code()
             if status is not None and self.conn.state & ConnectionState.CAN_WRITE:
-                code = _CODES.get(status, "upstream_error")
-                error = error_response(status, code, event.message, self._path())
-                yield commands.SendData(self.conn, error)
+                yield self._say(status, _CODES.get(status, "upstream_error"), event.message)
                 yield commands.CloseConnection(self.conn)
                 return
         yield from super().send(event)
+
+    def _say(self, status: int, code: str, message: str) -> commands.SendData:
+        error = error_response(status, code, message, self._path())
+        if self._is_head:
+            error = error[: error.index(END) + len(END)]
+        return commands.SendData(self.conn, error)
+
+    @property
+    def _is_head(self) -> bool:
+        if self.request is not None:
+            return self.request.data.method == b"HEAD"
+        return bytes(self.buf).startswith(b"HEAD ")
 
     def _path(self) -> str:
         """Which path is asked for, as far as it is known."""

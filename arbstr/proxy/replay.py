@@ -29,8 +29,8 @@ from mitmproxy.proxy.layers.http import HttpErrorHook, HttpResponseHook
 from arbstr.core.body import BadBodyError, read_members
 from arbstr.core.secret import Secret
 from arbstr.proxy import story
+from arbstr.proxy.layer import FallbackLayer
 from arbstr.proxy.masks import is_masked
-from arbstr.proxy.stream import FallbackLayer
 from arbstr.proxy.viewing import Viewing
 
 logger = logging.getLogger(__name__)

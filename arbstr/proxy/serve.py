@@ -10,11 +10,11 @@ from pathlib import Path
 
 from mitmproxy import options
 from mitmproxy.addons import core, errorcheck, next_layer, proxyserver, tlsconfig
+from mitmproxy.master import Master
 
 from arbstr.config import ConfigError
 from arbstr.ledger.writer import LedgerError
 from arbstr.proxy.addon import Arbstr, set_options
-from arbstr.proxy.lean import LeanMaster, LeanMode
 
 _NOISY = ("mitmproxy.proxy.server", "mitmproxy.proxy.mode_servers", "asyncio", "hpack")
 
@@ -31,7 +31,7 @@ def serve(config_path: Path | None, *, mock: bool, listen: str | None, verbose: 
 async def _serve(config_path: Path | None, *, mock: bool, listen: str | None) -> int:
     opts = options.Options()
     arbstr = Arbstr(viewed=False)
-    master = LeanMaster(opts)
+    master = Master(opts, with_termlog=True)
     master.addons.add(
         core.Core(),
         proxyserver.Proxyserver(),
@@ -55,7 +55,7 @@ async def _serve(config_path: Path | None, *, mock: bool, listen: str | None) ->
     except (ConfigError, LedgerError, OSError) as error:
         sys.stderr.writelines(f"arbstr: {line}\n" for line in str(error).splitlines())
         return 1
-    set_options(arbstr.config, LeanMode.type_name)
+    set_options(arbstr.config)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, master.shutdown)

@@ -1,51 +1,36 @@
 """The fallback layer: an HTTP stream that may ask more than one upstream before it answers.
 
 mitmproxy's `HttpStream` sends a request to one server and relays whatever comes. Here, in reverse
-mode, `FallbackLayer` takes the place of `HttpLayer` and builds `FallbackStream` objects: such a
-stream keeps what an attempt sends back until it is known to be an answer, and sends the next
-attempt itself where it is not. What to do is decided elsewhere (`core/exchange.py`); this module
-turns the proxy core's events into the exchange's, and its commands into the core's:
+mode, `FallbackLayer` (`layer.py`) takes the place of `HttpLayer` and builds `FallbackStream`
+objects: such a stream keeps what an attempt sends back until it is known to be an answer, and sends
+the next attempt itself where it is not. What to do is decided elsewhere (`core/exchange.py`); this
+module turns the proxy core's events into the exchange's, and its commands into the core's:
 
     HttpLayer --events--> FallbackStream --> Exchange --commands--> FallbackStream --> HttpLayer
 
-Every attempt has an upstream stream id of its own (negative, so that it is never a client's), which
-`HttpLayer.streams` knows as an alias of its stream. Late events of an abandoned attempt are told
-from the current one's by that id, and an abandoned attempt can be read to its end in the
-background.
-
-Clocks: timers of the proxy core cannot be cancelled, and each keeps its stream alive. So a layer
-asks for one short tick at a time while anything is open, and each stream looks at its own clocks
-then.
+An attempt that was abandoned can be read to its end in the background: it has a link, and a
+connection, of its own (`pool.py`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from mitmproxy import flow as mflow
 from mitmproxy import http
-from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.net.http.validate import validate_headers
-from mitmproxy.proxy import commands, events, layer, tunnel
+from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http import (
     DropStream,
-    GetHttpConnection,
-    GetHttpConnectionCompleted,
-    HttpClient,
     HttpErrorHook,
-    HttpLayer,
-    HTTPMode,
     HttpRequestHeadersHook,
     HttpRequestHook,
     HttpResponseHeadersHook,
     HttpResponseHook,
     HttpStream,
-    RegisterHttpConnection,
     RequestData,
     RequestEndOfMessage,
     RequestHeaders,
@@ -57,135 +42,18 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
 )
 from mitmproxy.proxy.layers.http._events import ErrorCode
-from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from arbstr.core import exchange as core
 from arbstr.core.exchange import Attempt, Exchange, Phase
 from arbstr.proxy.decode import Decoder, Identity, decoder
-from arbstr.proxy.http1 import GuardedClient, GuardedServer, Overdue
+from arbstr.proxy.pool import GetAttemptConnection, Link
+from arbstr.proxy.service import FallbackPauseHook, ShutDown, Tick
 
-LONGEST_TICK_S = 0.5
-SHORTEST_TICK_S = 0.01
+if TYPE_CHECKING:
+    from arbstr.proxy.layer import FallbackLayer  # it builds streams, and they know it
+
 CLOSING_S = 5.0
 """How long a whole answer's connection may take to end before it is closed instead of kept."""
-
-
-class Service(Protocol):
-    """What the layer needs of the add-on. All calls are on the event loop and return at once."""
-
-    @property
-    def shows_attempts(self) -> bool:
-        """Whether somebody looks: then a failed attempt becomes a flow of its own."""
-        ...
-
-    @property
-    def head_bytes(self) -> int:
-        """The largest head accepted, of requests and of responses."""
-        ...
-
-    @property
-    def body_bytes(self) -> int:
-        """The largest request body accepted."""
-        ...
-
-    @property
-    def request_s(self) -> float:
-        """How long a client may take to send its request."""
-        ...
-
-    @property
-    def read_on_s(self) -> float:
-        """How long an attempt that was given up is read on for its bill."""
-        ...
-
-    def too_large(self, flow: http.HTTPFlow) -> http.Response:
-        """The answer to a body over the limit."""
-        ...
-
-    def exchange(self, flow: http.HTTPFlow) -> Exchange | None:
-        """What the ``request`` hook decided for `flow`; None where it decided nothing."""
-        ...
-
-    def upstream_request(
-        self, flow: http.HTTPFlow, exchange: Exchange, order: core.Try
-    ) -> http.Request:
-        """The whole request of one attempt, its destination included."""
-        ...
-
-    def head(self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt) -> http.Response:
-        """The head of a streamed answer."""
-        ...
-
-    def answer(self, flow: http.HTTPFlow, exchange: Exchange, answer: core.Answer) -> http.Response:
-        """A whole answer."""
-        ...
-
-    def response_down(self, flow: http.HTTPFlow) -> http.Response:
-        """The answer for the client, where the flow's own holds masks for secrets."""
-        ...
-
-    def last_bytes(self, exchange: Exchange) -> bytes:
-        """What ends a streamed answer: from the end marker on."""
-        ...
-
-    def settle(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
-        """Queue the row. The ``response`` hook waits for it."""
-        ...
-
-    def late(self, exchange: Exchange, attempt: Attempt) -> None:
-        """An attempt that was given up has come to its end."""
-        ...
-
-    def sent_down(self, flow: http.HTTPFlow, data: bytes) -> None:
-        """A piece of a streamed answer went to the client."""
-        ...
-
-    def attempt_flow(
-        self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt, request: http.Request
-    ) -> http.HTTPFlow:
-        """A failed attempt, to be shown beside the flow it belongs to."""
-        ...
-
-    def is_slow(self, client: Client) -> bool:
-        """Whether bytes wait for `client` to read them, so that nothing is read from upstreams."""
-        ...
-
-
-@dataclass
-class FallbackPauseHook(commands.StartHook):
-    """A stream waits before it asks the same upstream again. The add-on's method sleeps."""
-
-    pause: core.Pause
-
-
-@dataclass(repr=False)
-class Tick(events.Event):
-    """Time has passed: look at the clocks."""
-
-
-@dataclass(repr=False)
-class ShutDown(events.Event):
-    """The proxy stops: end what is under way."""
-
-
-@dataclass(eq=False)
-class GetAttemptConnection(GetHttpConnection):
-    """Like its base; `fresh`: never one that has served before."""
-
-    fresh: bool = False
-
-
-@dataclass
-class Link:
-    """One attempt's way to its upstream."""
-
-    n: int
-    upstream_id: int
-    request: http.Request
-    connection: Connection | None = None
-    decoder: Decoder | None = None
-    read_until_s: float | None = None
-    """Set once nobody waits for it any more: when to close it."""
 
 
 class FallbackStream(HttpStream):
@@ -362,6 +230,9 @@ class FallbackStream(HttpStream):
         yield from self.show_failed()
         request = self.service.upstream_request(self.flow, exchange, order)
         link = self.parent.new_link(self, order.n, request)
+        self.links[link.upstream_id] = link
+        if self.service.shows_attempts:
+            self.requests[order.n] = request
         get = GetAttemptConnection(
             (request.host, request.port), request.scheme == "https", None, fresh=order.fresh
         )
@@ -518,254 +389,6 @@ class FallbackStream(HttpStream):
             else:
                 yield HttpResponseHeadersHook(flow)
                 yield HttpResponseHook(flow)
-
-
-class FallbackLayer(HttpLayer):
-    """One client connection, its streams, and the upstream connections they share."""
-
-    def __init__(self, context: Context, service: Service) -> None:
-        super().__init__(context, HTTPMode.transparent)
-        self.service = service
-        self._last_upstream_id = 0
-        self._serving: dict[Connection, set[int]] = {}
-        self._served: set[Connection] = set()
-        self._gone: set[Connection] = set()
-        self._opening: dict[GetHttpConnection, Connection] = {}
-        self._wanted: list[tuple[GetHttpConnection, bool]] = []
-        self._http1: dict[Connection, GuardedClient] = {}
-        self._tick_at_s: float | None = None
-        self._request_since_s: float | None = None
-
-    # --- events -----------------------------------------------------------------------------------
-
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
-            server = GuardedServer(self.context.fork(), self.service.head_bytes)
-            self.connections.setdefault(self.context.client, server)  # a replay has its own
-        if isinstance(event, Tick) or self.is_our_wakeup(event):
-            yield from self.tick()
-            return
-        if isinstance(event, ShutDown):
-            for stream in self.open_streams():
-                yield from self.event_to_child(stream, event)
-            yield from self.connect_wanted()
-            return
-        yield from super()._handle_event(event)
-        yield from self.connect_wanted()
-        if isinstance(event, events.ConnectionClosed):
-            self._gone.add(event.connection)
-        elif isinstance(event, events.DataReceived) and event.connection == self.context.client:
-            yield from self.watch_request()
-
-    def connect_wanted(self) -> layer.CommandGenerator[None]:
-        """Give out connections; a stream that gets one may want another."""
-        while self._wanted:
-            event, reuse = self._wanted.pop(0)
-            yield from self.connect(event, reuse=reuse)
-
-    def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
-        """Ours instead of the base's."""
-        stream = FallbackStream(self.context.fork(), stream_id, self)
-        self.streams[stream_id] = stream
-        yield from self.event_to_child(stream, events.Start())
-
-    def open_streams(self) -> list[FallbackStream]:
-        """Every stream that still has something to do, once each."""
-        found = dict.fromkeys(s for s in self.streams.values() if isinstance(s, FallbackStream))
-        return list(found)
-
-    # --- time -------------------------------------------------------------------------------------
-
-    def ask_for_tick(self) -> layer.CommandGenerator[None]:
-        """Have one wake-up on its way while anything has a clock; an earlier one if need be."""
-        now = _now()
-        deadlines = [d for s in self.open_streams() if (d := s.next_deadline_s()) is not None]
-        if self._request_since_s is not None:
-            deadlines.append(self._request_since_s + self.service.request_s)
-        if not deadlines:
-            return
-        delay = max(SHORTEST_TICK_S, min(LONGEST_TICK_S, min(deadlines) - now))
-        if self._tick_at_s is not None and now < self._tick_at_s <= now + delay:
-            return
-        self._tick_at_s = now + delay
-        yield commands.RequestWakeup(delay)
-
-    def is_our_wakeup(self, event: events.Event) -> bool:
-        """Whether `event` is a tick that we asked for, and not HTTP/2's."""
-        if not isinstance(event, events.Wakeup):
-            return False
-        source = self.command_sources.get(event.command)
-        if source is None or isinstance(source, FallbackStream):
-            self.command_sources.pop(event.command, None)
-            return True
-        return False
-
-    def tick(self) -> layer.CommandGenerator[None]:
-        """Look at every clock of this connection."""
-        now = _now()
-        if self._tick_at_s is not None and now >= self._tick_at_s - SHORTEST_TICK_S:
-            self._tick_at_s = None
-        for stream in self.open_streams():
-            if stream.stuck_connecting(now) is not None:
-                yield from self.stop_opening(stream)
-            elif stream._paused is None:  # noqa: SLF001 - a tick that queues up tells nothing later
-                yield from self.event_to_child(stream, Tick())
-        yield from self.connect_wanted()
-        yield from self.check_request(now)
-        yield from self.ask_for_tick()
-
-    def stop_opening(self, stream: FallbackStream) -> layer.CommandGenerator[None]:
-        """A connection that takes too long: closing it makes the stream hear of its failure."""
-        for get, connection in list(self._opening.items()):
-            if self.command_sources.get(get) is stream:
-                del self._opening[get]
-                yield commands.CloseConnection(connection)
-
-    def watch_request(self) -> layer.CommandGenerator[None]:
-        """A request has begun or ended: its clock starts or stops."""
-        server = self.connections.get(self.context.client)
-        if not isinstance(server, GuardedServer) or not server.mid_request:
-            self._request_since_s = None
-        elif self._request_since_s is None:
-            self._request_since_s = _now()
-            yield from self.ask_for_tick()
-
-    def check_request(self, now_s: float) -> layer.CommandGenerator[None]:
-        """Requests that come in by the byte do not hold a connection for ever."""
-        since = self._request_since_s
-        server = self.connections.get(self.context.client)
-        if since is None or now_s < since + self.service.request_s:
-            return
-        self._request_since_s = None
-        if isinstance(server, GuardedServer) and server.mid_request:
-            message = f"the request was not complete after {self.service.request_s:g} s"
-            yield from self.event_to_child(server, Overdue(message))
-
-    # --- upstream connections ---------------------------------------------------------------------
-
-    def new_link(self, stream: FallbackStream, n: int, request: http.Request) -> Link:
-        """A fresh upstream id for attempt `n` of `stream`."""
-        self._last_upstream_id -= 1
-        link = Link(n, self._last_upstream_id, request)
-        self.streams[link.upstream_id] = stream
-        stream.links[link.upstream_id] = link
-        if self.service.shows_attempts:
-            stream.requests[n] = request
-        return link
-
-    def take(self, connection: Connection, link: Link) -> bool:
-        """`link` uses `connection` from now on. True where it has served before."""
-        served = connection in self._served
-        self._served.add(connection)
-        self._serving.setdefault(connection, set()).add(link.upstream_id)
-        return served
-
-    def release(self, link: Link) -> None:
-        """`link` is done with its connection."""
-        self.streams.pop(link.upstream_id, None)
-        if link.connection is not None:
-            self._serving.get(link.connection, set()).discard(link.upstream_id)
-
-    def get_connection(
-        self, event: GetHttpConnection, *, reuse: bool = True
-    ) -> layer.CommandGenerator[None]:
-        """Keep it for the end of the event that is being handled.
-
-        A stream hears of a response's end before the connection it came on is ready for the next
-        request, and may ask for one at once.
-        """
-        self._wanted.append((event, reuse))
-        yield from ()
-
-    def connect(self, event: GetHttpConnection, *, reuse: bool) -> layer.CommandGenerator[None]:
-        """An idle connection, one that multiplexes, or a new one; never one that has failed."""
-        self.forget_closed()
-        fresh = isinstance(event, GetAttemptConnection) and event.fresh
-        if reuse and not fresh:
-            for connection in self.connections:
-                if not event.connection_spec_matches(connection):
-                    continue
-                if connection in self.waiting_for_establishment:
-                    if self.context.client.alpn == b"h2" and event.tls:  # it may be h2 as well
-                        self.waiting_for_establishment[connection].append(event)
-                        self._opening[event] = connection
-                        return
-                elif connection.connected and self.is_free(connection):
-                    stream = self.command_sources.pop(event)
-                    reply = GetHttpConnectionCompleted(event, (connection, None))
-                    yield from self.event_to_child(stream, reply)
-                    return
-        yield from self.open_connection(event)
-
-    def open_connection(self, event: GetHttpConnection) -> layer.CommandGenerator[None]:
-        """A new connection, through a stack of our own."""
-        context = self.context.fork()
-        context.server = Server(address=event.address)
-        stack = tunnel.LayerStack()
-        if event.tls:
-            context.server.sni = event.address[0]
-            stack /= tls.ServerTLSLayer(context)
-        stack /= Upstream(context, self)
-        self.connections[context.server] = stack[0]
-        self.waiting_for_establishment[context.server].append(event)
-        self._opening[event] = context.server
-        yield from self.event_to_child(stack[0], events.Start())
-        yield from self.ask_for_tick()
-
-    def register_connection(self, command: RegisterHttpConnection) -> layer.CommandGenerator[None]:
-        """A connection is there, or is known not to come."""
-        for event in self.waiting_for_establishment.get(command.connection, ()):
-            self._opening.pop(event, None)
-        yield from super().register_connection(command)
-
-    def new_http1(self, context: Context) -> GuardedClient:
-        """The HTTP/1 client of a connection that has just been opened."""
-        client = GuardedClient(context, self.service.head_bytes)
-        self._http1[context.server] = client
-        return client
-
-    def is_free(self, connection: Connection) -> bool:
-        """Whether another request may go out on `connection` now."""
-        if connection.alpn == b"h2":
-            return True
-        client = self._http1.get(connection)
-        return client is not None and client.stream_id is None and not self._serving.get(connection)
-
-    def forget_closed(self) -> None:
-        """Connections that failed or are closed: the base would keep them, and their errors."""
-        for connection in list(self.connections):
-            opening = connection in self.waiting_for_establishment
-            if opening or not isinstance(connection, Server):
-                continue
-            never_open = connection.error and connection.timestamp_tcp_setup is None
-            if never_open or (
-                connection in self._gone and connection.state is ConnectionState.CLOSED
-            ):
-                self._gone.discard(connection)
-                self._served.discard(connection)
-                self._serving.pop(connection, None)
-                self._http1.pop(connection, None)
-                del self.connections[connection]
-
-
-class Upstream(HttpClient):
-    """The base's client, with our HTTP/1."""
-
-    def __init__(self, context: Context, parent: FallbackLayer) -> None:
-        super().__init__(context)
-        self._parent = parent
-
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        server = self.context.server
-        error = None if server.connected else (yield commands.OpenConnection(server))
-        if not error:
-            if server.alpn == b"h2":
-                self.child_layer = Http2Client(self.context)
-            else:
-                self.child_layer = self._parent.new_http1(self.context)
-            self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
-            yield from self.child_layer.handle_event(event)
-        yield RegisterHttpConnection(server, error)
 
 
 def _now() -> float:

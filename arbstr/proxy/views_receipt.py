@@ -261,7 +261,7 @@ def _times(story: Story) -> list[str]:
 
 def _line(label: str, value: str, note: str) -> str:
     text = f"{label:<{_LABEL}}{value:<{_NAME}}"
-    return f"{text}  {note}".rstrip() if note else text.rstrip()
+    return "\n".join(_hanging(f"{text}  ", note)) if note else text.rstrip()
 
 
 def _figure(label: str, value: str | None, note: str) -> str:

@@ -10,7 +10,7 @@ from mitmproxy import ctx
 from tornado.httputil import HTTPHeaders
 from tornado.web import Application, OutputTransform
 
-_COLUMNS = ("icon", "path", "status", "comment", "size", "time")
+_COLUMNS = ("path", "status", "comment", "size", "time")
 _STYLE = b"<style>.flow-table .col-comment{width:50%;text-align:left!important}</style>"
 _PLACE = b"</head>"
 

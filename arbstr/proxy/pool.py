@@ -1,0 +1,199 @@
+"""The upstream connections of one client connection: who serves, who is free, who is gone.
+
+Every attempt has an upstream stream id of its own (negative, so that it is never a client's), which
+`HttpLayer.streams` knows as an alias of its stream. Late events of an abandoned attempt are told
+from the current one's by that id. mitmproxy would give out a connection that is busy with an
+attempt that is read on, and keep handing out the error of one that has failed; this pool does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mitmproxy import http
+from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.proxy import commands, events, layer, tunnel
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import tls
+from mitmproxy.proxy.layers.http import (
+    GetHttpConnection,
+    GetHttpConnectionCompleted,
+    HttpClient,
+    HttpLayer,
+    HTTPMode,
+    HttpStream,
+    RegisterHttpConnection,
+)
+from mitmproxy.proxy.layers.http._http2 import Http2Client
+
+from arbstr.proxy.decode import Decoder
+from arbstr.proxy.http1 import GuardedClient
+from arbstr.proxy.service import Service
+
+
+@dataclass(eq=False)
+class GetAttemptConnection(GetHttpConnection):
+    """Like its base; `fresh`: never one that has served before."""
+
+    fresh: bool = False
+
+
+@dataclass
+class Link:
+    """One attempt's way to its upstream."""
+
+    n: int
+    upstream_id: int
+    request: http.Request
+    connection: Connection | None = None
+    decoder: Decoder | None = None
+    read_until_s: float | None = None
+    """Set once nobody waits for it any more: when to close it."""
+
+
+class PoolLayer(HttpLayer):
+    """mitmproxy's HTTP layer with connections that are given out only while they are free."""
+
+    def __init__(self, context: Context, service: Service) -> None:
+        super().__init__(context, HTTPMode.transparent)
+        self.service = service
+        self._last_upstream_id = 0
+        self._serving: dict[Connection, set[int]] = {}
+        self._served: set[Connection] = set()
+        self._gone: set[Connection] = set()
+        self._opening: dict[GetHttpConnection, Connection] = {}
+        self._wanted: list[tuple[GetHttpConnection, bool]] = []
+        self._http1: dict[Connection, GuardedClient] = {}
+
+    def new_link(self, stream: HttpStream, n: int, request: http.Request) -> Link:
+        """A fresh upstream id for attempt `n` of `stream`."""
+        self._last_upstream_id -= 1
+        link = Link(n, self._last_upstream_id, request)
+        self.streams[link.upstream_id] = stream
+        return link
+
+    def take(self, connection: Connection, link: Link) -> bool:
+        """`link` uses `connection` from now on. True where it has served before."""
+        served = connection in self._served
+        self._served.add(connection)
+        self._serving.setdefault(connection, set()).add(link.upstream_id)
+        return served
+
+    def release(self, link: Link) -> None:
+        """`link` is done with its connection."""
+        self.streams.pop(link.upstream_id, None)
+        if link.connection is not None:
+            self._serving.get(link.connection, set()).discard(link.upstream_id)
+
+    def get_connection(
+        self, event: GetHttpConnection, *, reuse: bool = True
+    ) -> layer.CommandGenerator[None]:
+        """Keep it for the end of the event that is being handled.
+
+        A stream hears of a response's end before the connection it came on is ready for the next
+        request, and may ask for one at once.
+        """
+        self._wanted.append((event, reuse))
+        yield from ()
+
+    def connect(self, event: GetHttpConnection, *, reuse: bool) -> layer.CommandGenerator[None]:
+        """An idle connection, one that multiplexes, or a new one; never one that has failed."""
+        self.forget_closed()
+        fresh = isinstance(event, GetAttemptConnection) and event.fresh
+        if reuse and not fresh:
+            for connection in self.connections:
+                if not event.connection_spec_matches(connection):
+                    continue
+                if connection in self.waiting_for_establishment:
+                    if self.context.client.alpn == b"h2" and event.tls:  # it may be h2 as well
+                        self.waiting_for_establishment[connection].append(event)
+                        self._opening[event] = connection
+                        return
+                elif connection.connected and self.is_free(connection):
+                    stream = self.command_sources.pop(event)
+                    reply = GetHttpConnectionCompleted(event, (connection, None))
+                    yield from self.event_to_child(stream, reply)
+                    return
+        yield from self.open_connection(event)
+
+    def open_connection(self, event: GetHttpConnection) -> layer.CommandGenerator[None]:
+        """A new connection, through a stack of our own."""
+        context = self.context.fork()
+        context.server = Server(address=event.address)
+        stack = tunnel.LayerStack()
+        if event.tls:
+            context.server.sni = event.address[0]
+            stack /= tls.ServerTLSLayer(context)
+        stack /= Upstream(context, self)
+        self.connections[context.server] = stack[0]
+        self.waiting_for_establishment[context.server].append(event)
+        self._opening[event] = context.server
+        yield from self.event_to_child(stack[0], events.Start())
+
+    def register_connection(self, command: RegisterHttpConnection) -> layer.CommandGenerator[None]:
+        """A connection is there, or is known not to come."""
+        for event in self.waiting_for_establishment.get(command.connection, ()):
+            self._opening.pop(event, None)
+        yield from super().register_connection(command)
+
+    def new_http1(self, context: Context) -> GuardedClient:
+        """The HTTP/1 client of a connection that has just been opened."""
+        client = GuardedClient(context, self.service.head_bytes)
+        self._http1[context.server] = client
+        return client
+
+    def is_free(self, connection: Connection) -> bool:
+        """Whether another request may go out on `connection` now."""
+        if connection.alpn == b"h2":
+            return True
+        client = self._http1.get(connection)
+        return client is not None and client.stream_id is None and not self._serving.get(connection)
+
+    def forget_closed(self) -> None:
+        """Connections that failed or are closed: the base would keep them, and their errors."""
+        for connection in list(self.connections):
+            opening = connection in self.waiting_for_establishment
+            if opening or not isinstance(connection, Server):
+                continue
+            never_open = connection.error and connection.timestamp_tcp_setup is None
+            if never_open or (
+                connection in self._gone and connection.state is ConnectionState.CLOSED
+            ):
+                self._gone.discard(connection)
+                self._served.discard(connection)
+                self._serving.pop(connection, None)
+                self._http1.pop(connection, None)
+                del self.connections[connection]
+
+    def connect_wanted(self) -> layer.CommandGenerator[None]:
+        """Give out connections; a stream that gets one may want another."""
+        while self._wanted:
+            event, reuse = self._wanted.pop(0)
+            yield from self.connect(event, reuse=reuse)
+
+    def stop_opening(self, stream: HttpStream) -> layer.CommandGenerator[None]:
+        """A connection that takes too long: closing it makes the stream hear of its failure."""
+        for get, connection in list(self._opening.items()):
+            if self.command_sources.get(get) is stream:
+                del self._opening[get]
+                yield commands.CloseConnection(connection)
+
+
+class Upstream(HttpClient):
+    """The base's client, with our HTTP/1."""
+
+    def __init__(self, context: Context, parent: PoolLayer) -> None:
+        super().__init__(context)
+        self._parent = parent
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        server = self.context.server
+        error = None if server.connected else (yield commands.OpenConnection(server))
+        if not error:
+            if server.alpn == b"h2":
+                self.child_layer = Http2Client(self.context)
+            else:
+                self.child_layer = self._parent.new_http1(self.context)
+            self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
+            yield from self.child_layer.handle_event(event)
+        yield RegisterHttpConnection(server, error)
