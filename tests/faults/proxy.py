@@ -50,9 +50,9 @@ GROUPS: Mapping[str, Group] = {
     for group in (
         Group("main"),
         Group("clock", first_token="600ms", idle="800ms", total="4s"),
-        Group("h2", program="mitmdump", first_token="1s", idle="1s"),
+        Group("h2", program="mitmdump", first_token="1500ms", idle="2500ms"),
         Group("scenes", idle="1s"),
-        Group("slow", idle="1s"),
+        Group("slow", idle="2s"),
         Group("stops"),
         Group("soak", first_token="1500ms", idle="3s"),
     )
