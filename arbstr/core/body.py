@@ -57,12 +57,13 @@ class Members:
     def edited(self, changes: Mapping[str, bytes]) -> bytes:
         """The body with these values put in; a member that was not there becomes the first one."""
         pieces: list[bytes] = []
-        added = b"".join(
-            msgspec.json.encode(name) + b":" + value + (b"," if self._spans else b"")
+        added = [
+            msgspec.json.encode(name) + b":" + value
             for name, value in changes.items()
             if name not in self._spans
-        )
-        edits = [(self._open, self._open, added)] if added else []
+        ]
+        comma = [b""] if added and self._spans else []
+        edits = [(self._open, self._open, b",".join((*added, *comma)))] if added else []
         edits += [(*self._spans[n], v) for n, v in changes.items() if n in self._spans]
         position = 0
         for start, end, value in sorted(edits):

@@ -16,164 +16,58 @@ by time-out, or whose client left, is read on to its end, because the node bills
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import msgspec
 
-from arbstr.core.ask import Ask
+from arbstr.core import last_word
 from arbstr.core.attempt import Failure, Kind, Then, Verdict, decide
-from arbstr.core.body import Members
 from arbstr.core.breaker import EVERYWHERE, Breakers
-from arbstr.core.dialects import Dialect
 from arbstr.core.dialects.base import Problem
 from arbstr.core.errors import STREAM_INTERRUPTED, UPSTREAM_ERROR
+from arbstr.core.orders import (
+    Abort,
+    Answer,
+    Attempt,
+    Cancel,
+    Command,
+    Data,
+    Finish,
+    Head,
+    Late,
+    Pause,
+    Phase,
+    Settle,
+    Ticket,
+    Timing,
+    Try,
+)
 from arbstr.core.record import Outcome
-from arbstr.core.route import Candidate, Route
+from arbstr.core.route import Candidate
 from arbstr.core.tryout import Headers, Limits, Tryout
 from arbstr.core.veil import NO_KEYS, Keys, Veil, redacted
 
+__all__ = [
+    "Abort",
+    "Answer",
+    "Attempt",
+    "Cancel",
+    "Command",
+    "Data",
+    "Exchange",
+    "Finish",
+    "Head",
+    "Late",
+    "Pause",
+    "Phase",
+    "Settle",
+    "Ticket",
+    "Timing",
+    "Try",
+]
+
 COST_WAIT_S = 2.0
 """How long the end of an answer waits for a bill that comes after it."""
-
-
-class Phase(enum.Enum):
-    """Where a request is."""
-
-    TRYING = enum.auto()
-    PAUSED = enum.auto()
-    STREAMING = enum.auto()
-    SETTLING = enum.auto()
-    DONE = enum.auto()
-
-
-class Timing(msgspec.Struct, frozen=True):
-    """Limits of one request, in seconds and tries."""
-
-    max_attempts: int = 4
-    first_token_s: float = 60.0
-    idle_s: float = 60.0
-    total_s: float = 600.0
-
-
-class Ticket(msgspec.Struct, frozen=True):
-    """What is known of a request before its first attempt. Times: UTC ms and monotonic seconds.
-
-    `members`: the client's body, None for a request that passes through as it is.
-    `paid_once`: paid by ``X-Cashu``, never sent twice.
-    """
-
-    id: int
-    instance: str
-    endpoint: str
-    client: str | None
-    dialect: Dialect
-    ask: Ask
-    route: Route
-    members: Members | None
-    paid_once: bool
-    started_ms: int
-    started_s: float
-
-
-# --- commands -----------------------------------------------------------------------------------
-
-
-class Try(msgspec.Struct, frozen=True):
-    """Send attempt `n` to its candidate. `fresh`: on a new connection."""
-
-    n: int
-    candidate: Candidate
-    fresh: bool = False
-
-
-class Pause(msgspec.Struct, frozen=True):
-    """Wait, then call `resume`."""
-
-    seconds: float
-
-
-class Head(msgspec.Struct, frozen=True):
-    """The commit of a streamed answer: its head goes down."""
-
-    attempt: Attempt
-
-
-class Data(msgspec.Struct, frozen=True):
-    """Bytes of a streamed answer go down."""
-
-    data: bytes
-
-
-class Settle(msgspec.Struct, frozen=True):
-    """The row is ready: write it, then call `settled`."""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A whole answer goes down: `attempt`'s own head, or none for an error of ours."""
-
-    status: int
-    body: bytes
-    attempt: Attempt | None = None
-    retry_after: str | None = None
-
-
-class Finish(msgspec.Struct, frozen=True):
-    """The streamed answer is complete."""
-
-
-class Abort(msgspec.Struct, frozen=True):
-    """What went down is not whole and cannot say so itself: close the client's connection on it."""
-
-
-class Cancel(msgspec.Struct, frozen=True):
-    """Attempt `n` is of no more use: close it."""
-
-    n: int
-
-
-class Late(msgspec.Struct, frozen=True):
-    """An attempt that was given up has been read to its end after the row was written."""
-
-    attempt: Attempt
-
-
-type Command = Try | Pause | Head | Data | Settle | Answer | Finish | Abort | Cancel | Late
-
-
-class Attempt:
-    """One upstream try: where it went, what came of it. Times are monotonic seconds and UTC ms."""
-
-    def __init__(
-        self, n: int, candidate: Candidate, tryout: Tryout, now_s: float, now_ms: int
-    ) -> None:
-        self.n = n
-        self.candidate = candidate
-        self.tryout = tryout
-        self.started_s = now_s
-        self.started_ms = now_ms
-        self.last_byte_s = now_s
-        self.reused = False
-        self.first_token_s: float | None = None
-        self.ended_s: float | None = None
-        self.outcome: Outcome = "in_flight"
-        self.failure: Failure | None = None
-        self.over = False
-        """Its response has ended, or will never."""
-        self.read_on = False
-        """It was given up before its end, and is read on for its bill."""
-
-    @property
-    def error_code(self) -> str | None:
-        """For ``attempts.error_code``."""
-        return None if self.failure is None else self.failure.code
-
-    def close(self, outcome: Outcome, now_s: float, failure: Failure | None = None) -> None:
-        """Its end, as far as the client is concerned."""
-        self.outcome = outcome
-        self.failure = failure or self.failure
-        self.ended_s = now_s
-        self.read_on = self.tryout.unpaid and not self.over
 
 
 class Exchange:
@@ -331,7 +225,7 @@ class Exchange:
         self.current.close("interrupted", now_s, stopped)
         return [
             Cancel(self.current.n),
-            *self._fail(self._no_answer("the proxy was shut down", 503), now_s),
+            *self._fail(last_word.no_answer(self.attempts, "the proxy was shut down", 503), now_s),
         ]
 
     def settled(self) -> list[Command]:
@@ -432,7 +326,7 @@ class Exchange:
             if (following := self._next(attempt.candidate, verdict.then)) is not None:
                 self._left.remove(following)
                 return self._try(following, now_s)
-        return self._fail(self._last_word(failure), now_s)
+        return self._fail(last_word.of(self.attempts, failure), now_s)
 
     def _without_keys(self, failure: Failure) -> Failure:
         """`failure` as it may be told: an upstream's error may quote the key that it was sent."""
@@ -535,7 +429,7 @@ class Exchange:
             attempt.close("error" if self.client_here else "client_closed", now_s, failure)
             if not self.client_here:
                 return self._settle("client_closed", now_s)
-            return self._fail(self._no_answer(message, 502), now_s)
+            return self._fail(last_word.no_answer(self.attempts, message), now_s)
         return self._failed(attempt, failure, now_s)
 
     # --- ends -------------------------------------------------------------------------------------
@@ -564,13 +458,10 @@ class Exchange:
             self.whole = Answer(last.tryout.status, self._veil.mask(last.tryout.body), last)
         else:
             body = self.ticket.dialect.error_body(problem)
-            self.whole = Answer(problem.status, body, retry_after=self._retry_after())
+            self.whole = Answer(
+                problem.status, body, retry_after=last_word.retry_after(self.attempts, self.status)
+            )
         return self._settle("error", now_s)
-
-    def _retry_after(self) -> str | None:
-        failures = (a.failure for a in reversed(self.attempts) if a.failure is not None)
-        wait = next((f.retry_after_s for f in failures if f.status == self.status), None)
-        return None if wait is None else f"{wait:.0f}"
 
     def _settle(self, outcome: Outcome, now_s: float) -> list[Command]:
         self.outcome = outcome
@@ -583,42 +474,6 @@ class Exchange:
             if attempt.outcome == "in_flight":
                 attempt.close(outcome, now_s)
         return [Settle()]
-
-    def _last_word(self, failure: Failure) -> Problem:
-        """The last real error of an upstream, or ours where there was none."""
-        real = [
-            a.failure
-            for a in self.attempts
-            if a.failure is not None
-            and a.failure.kind == "status"
-            and (a.failure.status or 0) >= 400
-        ]
-        if not real or real[-1].error is None:
-            return self._no_answer(failure.message, 502)
-        last = real[-1]
-        error = real[-1].error
-        extra = {**error.members, "attempts": self._attempts_told()}
-        return Problem(last.status or 502, error.message, error.type, last.code, extra)
-
-    def _no_answer(self, message: str, status: int) -> Problem:
-        told = f"no model answered: {message}"
-        return Problem(
-            status, told, UPSTREAM_ERROR, UPSTREAM_ERROR, {"attempts": self._attempts_told()}
-        )
-
-    def _attempts_told(self) -> Sequence[Mapping[str, object]]:
-        """Every attempt, for ``error.attempts``."""
-        return [
-            {
-                "n": a.n,
-                "provider": a.candidate.model.provider,
-                "model": a.candidate.model.id,
-                "status": a.tryout.status,
-                "code": a.error_code,
-                "message": None if a.failure is None else a.failure.message,
-            }
-            for a in self.attempts
-        ]
 
 
 def _more(value: float | None, than: float | None) -> bool:

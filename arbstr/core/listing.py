@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import TypeGuard
 
 import msgspec
 
@@ -18,6 +19,7 @@ from arbstr.core.usage import count
 
 ABSURD_FACTOR = 100
 """A price this many times the last one is a mistake until the user says otherwise."""
+_LONGEST_NAME = 256
 _DEAREST_SATS_PER_TOKEN = Decimal(1000)
 
 
@@ -59,7 +61,7 @@ def _unique(models: Iterable[Model | None]) -> Iterable[Model]:
 def _model(row: Mapping[str, object], provider: str, now_ms: int) -> Model | None:
     name = row.get("id")
     sats = row.get("sats_pricing")
-    if not isinstance(name, str) or not name or not isinstance(sats, dict):
+    if not _is_name(name) or not isinstance(sats, dict):
         return None
     if row.get("enabled") is False:
         return None
@@ -83,12 +85,15 @@ def _model(row: Mapping[str, object], provider: str, now_ms: int) -> Model | Non
         if isinstance(parameters, list) and parameters
         else None,
         max_cost_msats=ceiling,
-        aliases=tuple(a for a in aliases if isinstance(a, str))
-        if isinstance(aliases, list)
-        else (),
+        aliases=tuple(filter(_is_name, aliases)) if isinstance(aliases, list) else (),
         source="synced",
         listed_ms=now_ms,
     )
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    """Whether `value` can be a model's name: it goes into headers, comments and logs."""
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
 
 
 def _price(sats: Mapping[str, object]) -> tuple[Price, Decimal | None]:

@@ -220,7 +220,8 @@ class Tryout:
         error = self._reader.error
         message = error.message if error is not None else "the upstream reported an error"
         if self.token:
-            self.tail.append(event.raw)
+            if self._dialect.raises(event):
+                self.tail.append(event.raw)
             self.broken = message
             self.waits_for_cost = self.bill is None
         else:

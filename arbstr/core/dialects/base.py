@@ -80,7 +80,9 @@ class Problem(msgspec.Struct, frozen=True):
 class Dialect(msgspec.Struct, frozen=True):
     """One API. Pure functions over its shapes; nothing else in arbstr asks for a dialect's name.
 
-    `paths`: where it is served, without a query. `end_event`: what we add where a whole stream
+    `paths`: where it is served, without a query. `raises`: whether the official clients raise at
+    this error event of an upstream's; one that they pass over in silence is said again in our
+    words. `end_event`: what we add where a whole stream
     lacks its end marker. `bill_follows_end`: whether a node sends its cost event after the end
     marker. `metered`: whether its answers are judged, priced and fallen back for.
     """
@@ -93,6 +95,7 @@ class Dialect(msgspec.Struct, frozen=True):
     reader: Callable[[Ask], Reader]
     error_body: Callable[[Problem], bytes]
     error_event: Callable[[Problem], bytes]
+    raises: Callable[[Event], bool] = lambda _: True
     end_event: bytes = b""
     bill_follows_end: bool = False
     metered: bool = True

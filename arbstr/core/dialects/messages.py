@@ -181,6 +181,11 @@ def error_event(problem: Problem) -> bytes:
     return encode(error_body(problem), b"error")
 
 
+def raises(event: Event) -> bool:
+    """The SDKs look at the ``event:`` line alone."""
+    return event.name == b"error"
+
+
 def _read_count_body(body: bytes) -> Facts:
     answer = as_object(body)
     if answer is None or count(answer.get("input_tokens")) is None:
@@ -203,6 +208,7 @@ MESSAGES = Dialect(
     reader=MessagesReader,
     error_body=error_body,
     error_event=error_event,
+    raises=raises,
     bill_follows_end=True,
 )
 

@@ -114,7 +114,8 @@ class ResponsesReader:
         response = mapping(data.get("response"))
         if kind in _FAILS or (kind is None and data.get("error")):
             self._take(data, response)
-            self.error = read_error(response if response.get("error") else data, fallback=_FAILED)
+            bare = {"error": data} if kind == "error" and not data.get("error") else data
+            self.error = read_error(response if response.get("error") else bare, fallback=_FAILED)
             return Mark.ERROR
         if kind in _ENDS:
             self._take(data, response)
@@ -144,13 +145,16 @@ def _content(kind: object, data: Mapping[str, object]) -> Mark:
 
 
 def error_event(problem: Problem) -> bytes:
-    """A last ``event: error``.
-
-    The official SDK raises only where ``error`` is in the data as well.
-    """
+    """A last ``event: error``, with what makes the SDK raise: an ``error`` in its data."""
     error = error_object(problem)
     event = {"type": "error", "code": problem.code, "message": problem.message, "param": None}
     return encode(msgspec.json.encode({**event, "error": error}), b"error")
+
+
+def raises(event: Event) -> bool:
+    """The SDK raises where ``error`` is in the data; ``response.failed`` is an end by itself."""
+    data = as_object(event.data) or {}
+    return bool(data.get("error")) or data.get("type") == "response.failed"
 
 
 RESPONSES = Dialect(
@@ -162,4 +166,5 @@ RESPONSES = Dialect(
     reader=ResponsesReader,
     error_body=openai_error,
     error_event=error_event,
+    raises=raises,
 )
