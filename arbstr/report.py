@@ -127,11 +127,11 @@ def show_share(value: Value) -> str:
 
 
 def show_seconds(value: Value) -> str:
-    """Milliseconds as seconds in three figures: ``0.41 s``, ``12.3 s``, ``754 s``."""
+    """Milliseconds as seconds: ``0.004 s``, ``0.41 s``, ``12.3 s``, ``754 s``."""
     if value is None:
         return UNKNOWN
     seconds = float(value) / 1000
-    decimals = 2 if seconds < 10 else 1 if seconds < 100 else 0
+    decimals = 3 if seconds < 0.1 else 2 if seconds < 10 else 1 if seconds < 100 else 0
     return f"{seconds:.{decimals}f} s"
 
 

@@ -40,6 +40,7 @@ from arbstr.stats import prompt_tokens, spent_msats
 _DAY_MS = 86_400_000
 _PLOT_DAYS = 30
 _LEGEND = "first s, whole s: seconds to the first token and to the end, half of them / 95 % within"
+_LEGEND_OF_OVER = "OVER: sats billed above the seller's own prices"
 
 
 class _Period(NamedTuple):
@@ -216,16 +217,20 @@ def _groups(by: str, found: Sequence[tuple[str | None, Totals]], form: Format) -
         number_column("ok_share", "ok", show_share),
         number_column("cost_msats", "spent sats", show_sats),
         number_column("saved_msats", "saved", show_sats),
-        number_column("overcharge_msats", "OVERCHARGED", show_sats),
+        number_column("overcharge_msats", "OVER", show_sats),
         number_column("billed_share", "billed", show_share),
         number_column("prompt_tokens", "in", show_tokens),
         number_column("output_tokens", "out", show_tokens),
         number_column("first", "first s", str),
         number_column("whole", "whole s", str),
     ]
-    hidden = set() if any(t.overcharged for _, t in found) else {"overcharge_msats"}
-    if not any(t.computed or t.unknown for _, t in found):
-        hidden.add("billed_share")
+    # There is room for one of these, and an overcharge is the worse news.
+    over = any(t.overcharged for _, t in found)
+    unbilled = any(t.computed or t.unknown for _, t in found)
+    hidden = {
+        *(() if over else ("overcharge_msats",)),
+        *(() if unbilled and not over else ("billed_share",)),
+    }
     shown: list[Row] = [
         {
             **row,
@@ -235,7 +240,8 @@ def _groups(by: str, found: Sequence[tuple[str | None, Totals]], form: Format) -
         for row, (_, t) in zip(rows, found, strict=True)
     ]
     table = render(shown, [c for c in columns if c.key not in hidden], form)
-    return f"{table}\n{_LEGEND}\n" if form == "table" else table
+    legend = _LEGEND if "overcharge_msats" in hidden else f"{_LEGEND_OF_OVER}\n{_LEGEND}"
+    return f"{table}\n{legend}\n" if form == "table" else table
 
 
 def _short_times(p50_ms: float | None, p95_ms: float | None) -> str:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from arbstr.commands.failure import CommandError, complain
+from arbstr.commands.failure import CommandError, UsageError, complain
 from arbstr.commands.memory import last_lists
 from arbstr.commands.screen import Screen
 from arbstr.commands.settings import load_config
@@ -36,7 +36,7 @@ from arbstr.report import (
 def run(args: argparse.Namespace) -> int:
     """Show the models, after a sync or a write where one is asked for."""
     if args.mock and (args.sync or args.write):
-        raise CommandError("--sync and --write are for real providers, not for --mock")
+        raise UsageError("--sync and --write are for real providers, not for --mock")
     config = load_config(args, mock=args.mock)
     code = 0
     if args.learned:
@@ -49,13 +49,14 @@ def run(args: argparse.Namespace) -> int:
 
         synced = sync(config, lists)
         lists, code = synced.lists, 0 if synced.complete else 1
-    catalog = make_catalog(config, lists)
     if args.write:
         from arbstr.commands.write import write_models  # noqa: PLC0415 - the same
 
-        write_models(config, catalog, args.write)
+        # What the providers say: the file's own prices are already there.
+        listed = Catalog(model for models in lists.values() for model in models)
+        write_models(config, listed, args.write)
         return code
-    _show(args, config, catalog)
+    _show(args, config, make_catalog(config, lists))
     return code
 
 

@@ -19,9 +19,7 @@ from arbstr.ledger.queries import Filters, Reader
 from arbstr.report import Row, csv_text, raw, render
 
 _POLL_S = 0.5
-_AGAIN = 5000 << 22
-"""Ids begin with the time in ms: rows of the last five seconds are asked for again each time."""
-_BATCH = 500
+_AGAIN_MS = 5000
 _SEARCHED = 10_000
 
 
@@ -79,52 +77,54 @@ def _named(reader: Reader, text: str) -> int:
 
 
 class _Follower:
-    """Writes requests as they end. The first are those that have ended already."""
+    """Writes requests as they end. The first are those that have ended already.
+
+    Requests end in another order than they begin, and what began a moment before another may be
+    written a moment after it. So each time all that began in the last seconds is looked at again,
+    and whatever was seen running before that.
+    """
 
     def __init__(self, reader: Reader, filters: Filters, form: str, screen: Screen) -> None:
         self._reader = reader
         self._filters = filters
         self._form = form
         self._screen = screen
-        self._seen: set[int] = set()
+        self._after_ms = now_ms()
+        self._seen: dict[int, int] = {}
         self._running: set[int] = set()
-        self._after = 0
 
     def run(self, limit: int) -> None:
         """Go on until Ctrl-C."""
-        found, _ = self._reader.requests(self._filters, limit=limit)
-        newest, _ = self._reader.requests(Filters(), sort="id", limit=1)
-        self._after = newest[0].id if newest else now_ms() << 22
-        self._running = set(self._reader.in_flight())
+        newest, _ = self._reader.requests(Filters(), limit=1)
+        if newest:
+            self._after_ms = newest[0].started_at
         # Those of the last seconds that are not shown (the filters, --limit) are not new either.
-        self._seen = {row.id for row in self._lately()}
-        self._write([row for row in reversed(found) if row.outcome != "in_flight"])
+        self._new()
+        found, _ = self._reader.requests(self._filters, limit=limit)
+        ended = [row for row in reversed(found) if row.outcome != "in_flight"]
+        self._seen |= {row.id: row.started_at for row in ended}
+        self._write(ended)
         while True:
             self._screen.flush()
             time.sleep(_POLL_S)
             self._write([row for row in self._new() if self._asked_for(row)])
 
-    def _lately(self) -> list[RequestRow]:
-        """All that has ended with an id of the last seconds or above."""
-        found: list[RequestRow] = []
-        after = max(0, self._after - _AGAIN)
-        while page := self._reader.newer(after, _BATCH):
-            found += page
-            after = page[-1].id
-        return found
-
     def _new(self) -> list[RequestRow]:
-        """What has ended since the last time, in the order of the ids."""
-        ended = {row.id: row for row in self._lately()}
-        for request_id in self._running - ended.keys():
-            known = self._reader.request(request_id)
-            if known is not None and known[0].outcome != "in_flight":
-                ended[request_id] = known[0]
-        self._running = set(self._reader.in_flight()) | (self._running - ended.keys())
-        new = [ended[i] for i in sorted(ended.keys() - self._seen)]
-        self._after = max((self._after, *ended))
-        self._seen = {i for i in self._seen if i > self._after - 2 * _AGAIN} | ended.keys()
-        return new
+        """What has ended since the last time, in the order of its start."""
+        lately = Filters(since_ms=max(0, self._after_ms - _AGAIN_MS))
+        found = {row.id: row for row in self._reader.export(lately)}
+        for request_id in self._running - found.keys():
+            if (known := self._reader.request(request_id)) is not None:
+                found[request_id] = known[0]
+        self._running = {i for i, row in found.items() if row.outcome == "in_flight"}
+        self._running.update(self._reader.in_flight())
+        ended = [row for row in found.values() if row.outcome != "in_flight"]
+        new = [row for row in ended if row.id not in self._seen]
+        self._after_ms = max((self._after_ms, *(row.started_at for row in new)))
+        self._seen |= {row.id: row.started_at for row in new}
+        old_ms = self._after_ms - 2 * _AGAIN_MS
+        self._seen = {i: at for i, at in self._seen.items() if at >= old_ms or i in self._running}
+        return sorted(new, key=lambda row: (row.started_at, row.id))
 
     def _asked_for(self, row: RequestRow) -> bool:
         f = self._filters

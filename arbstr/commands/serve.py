@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from arbstr.commands.failure import CommandError
+from arbstr.commands.failure import UsageError
 from arbstr.commands.settings import config_path
 from arbstr.config.addresses import listen
 
@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             listen(args.listen)
         except ValueError as error:
-            raise CommandError(f"--listen: {args.listen!r} {error}") from None
+            raise UsageError(f"--listen: {args.listen!r} {error}") from None
     from arbstr.proxy.serve import serve  # noqa: PLC0415 - a second to load; usage errors come first
 
     return serve(config_path(args), mock=args.mock, listen=args.listen, verbose=args.verbose)

@@ -16,10 +16,10 @@ from arbstr.commands.memory import last_lists
 from arbstr.commands.models import named_rule
 from arbstr.commands.progress import Bar
 from arbstr.commands.screen import Screen
-from arbstr.commands.settings import load_config, now_ms, reading
+from arbstr.commands.settings import load_config, reading
+from arbstr.commands.span import when
 from arbstr.config import Config
 from arbstr.core.catalog import Catalog
-from arbstr.core.moments import moment
 from arbstr.core.policy import Rule
 from arbstr.core.simulate import Simulation, simulate, simulated_models
 from arbstr.core.trace import (
@@ -94,10 +94,7 @@ def _trace(document: bytes) -> Sequence[Row]:
 
 
 def _from_ledger(since: str, config: Config) -> Sequence[Row]:
-    try:
-        since_ms = moment(since, now_ms())
-    except ValueError as error:
-        raise CommandError(f"--since: {error}") from None
+    since_ms = when("--since", since)
     with reading(config.database.path) as reader:
         return read_ledger(reader.export(Filters(since_ms=since_ms)))
 

@@ -20,9 +20,9 @@ from arbstr.core.price import MSATS_PER_SAT
 
 
 def write_models(config: Config, catalog: Catalog, ids: Sequence[str]) -> None:
-    """Put the models `ids` into the config as ``[[models]]``, with what is known of them now.
+    """Put the models `ids` of `catalog` into the config, as ``[[models]]``, with all that it knows.
 
-    One that is there already gets today's rates. The new file is checked before it takes the place
+    One that is there already gets its rates. The new file is checked before it takes the place
     of the old one. Raises CommandError.
     """
     models = [model for name in dict.fromkeys(ids) for model in _found(catalog, name)]
@@ -43,7 +43,7 @@ def _found(catalog: Catalog, name: str) -> tuple[Model, ...]:
     models = catalog.find(name)
     if not models:
         near = ", ".join(catalog.near(name))
-        raise CommandError(f"no model {name!r} known" + (f"; near: {near}" if near else ""))
+        raise CommandError(f"no provider lists {name!r}" + (f"; near: {near}" if near else ""))
     if unpriced := [model.provider for model in models if model.price is None]:
         raise CommandError(f"the price of {name} at {', '.join(unpriced)} is not known")
     return models
