@@ -21,8 +21,6 @@ from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from arbstr.config import Config, ConfigError, Provider, default_path, load
-from arbstr.core.caps import day_of
-from arbstr.core.catalog import Model
 from arbstr.core.dialects import by_path
 from arbstr.core.dialects.base import Problem
 from arbstr.ledger.writer import LedgerError, Writer
@@ -30,22 +28,20 @@ from arbstr.mock.node import MockNode
 from arbstr.mock.thread import ThreadedNode
 from arbstr.proxy import guard
 from arbstr.proxy.console import Console
-from arbstr.proxy.earlier import price_rows, read_earlier, read_spent
 from arbstr.proxy.endpoints import Endpoints
 from arbstr.proxy.engine import Engine, Refused, error_response
 from arbstr.proxy.handler import Handler, Listeners
+from arbstr.proxy.keeper import Keeper
 from arbstr.proxy.layer import FallbackLayer
 from arbstr.proxy.messages import value
 from arbstr.proxy.reload import Reload, while_running
 from arbstr.proxy.service import FallbackPauseHook, ShutDown, Tick
-from arbstr.proxy.sync import Sync
 
 logger = logging.getLogger(__name__)
 
 _CONNECTIONS_PER_UPSTREAM = 1000
 """mitmproxy allows five for each client connection, for its whole life: too few for HTTP/2."""
 _DRAIN_TICK_S = 0.5
-_SETTLE_S = 60.0
 _FIRST_PRICES_S = 2.0
 """How long the very first requests wait for prices; later ones never do."""
 _END_S = 3.0
@@ -65,12 +61,11 @@ class Arbstr:
         self.config: Config | None = None
         self.denied: Counter[str] = Counter()
         self._writer: Writer | None = None
-        self._sync: Sync | None = None
         self._endpoints: Endpoints | None = None
         self._mock: ThreadedNode | None = None
         self._layers: dict[str, FallbackLayer] = {}
         self._listeners = Listeners()
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper: Keeper | None = None
         self._reload: Reload | None = None
         self._console = Console(self._layers) if viewed else None
         self.addons = [] if self._console is None else [self._console]
@@ -138,13 +133,13 @@ class Arbstr:
         engine.slow_client = self._is_slow
         engine.denied = self.denied
         self.engine = engine
-        self._sync = Sync(config, self._listed)
-        self._reload = Reload(_config_path, self._load_now, self._use, self._sync.refused_config)
+        self._keeper = Keeper(engine, self._writer)
+        sync = self._keeper.sync
+        self._reload = Reload(_config_path, self._load_now, self._use, sync.refused_config)
         self._reload.start(ctx.master.shutdown)
         if self._console is not None:
-            self._console.start(engine, self._sync, self._reload)
-        self._keeper = asyncio.get_running_loop().create_task(self._keep(engine, self._sync))
-        self._endpoints = Endpoints(engine, self._sync, self._writer.health, self.denied)
+            self._console.start(engine, sync, self._reload)
+        self._endpoints = Endpoints(engine, sync, self._writer.health, self.denied)
 
     async def done(self) -> None:
         """Let what runs run on for a while, then end it; write every row."""
@@ -158,11 +153,9 @@ class Arbstr:
                 await self._inject(layer_id, ShutDown())
             await self._until_idle(_END_S)
         if self._keeper is not None:
-            self._keeper.cancel()
+            self._keeper.stop()
         if self._reload is not None:
             self._reload.close()
-        if self._sync is not None:
-            self._sync.stop()
         if self._endpoints is not None:
             await asyncio.to_thread(self._endpoints.close)
         if not await asyncio.to_thread(self._writer.close):
@@ -170,40 +163,6 @@ class Arbstr:
         if self._mock is not None:
             await asyncio.to_thread(self._mock.__exit__, None, None, None)
         self.engine = None
-
-    async def _keep(self, engine: Engine, sync: Sync) -> None:
-        """Recall what earlier runs have left, sync prices, and settle the caps now and then."""
-        path = engine.state.config.database.path
-        earlier = await asyncio.to_thread(read_earlier, path, _wall_ms())
-        for provider, models in earlier.models.items():
-            if provider in engine.state.providers:
-                sync.remember(provider, models)
-        engine.recall(earlier)
-        await self._settle_caps(engine)
-        sync.start()
-        while True:
-            await asyncio.sleep(_SETTLE_S)
-            await self._settle_caps(engine)
-
-    async def _settle_caps(self, engine: Engine) -> None:
-        """What the ledger says that today has cost, other processes included."""
-        config, now_ms = engine.state.config, _wall_ms()
-        try:
-            spent = await asyncio.to_thread(
-                read_spent, config.database.path, config.policies, now_ms
-            )
-        except Exception:
-            logger.exception("what today has cost could not be read from the ledger")
-            return
-        for policy, msats in spent.items():
-            engine.caps.set_spent(policy, msats, day_of(now_ms))
-
-    def _listed(self, provider: str, models: tuple[Model, ...]) -> None:
-        """A good list of models: use it, and keep it for the next start."""
-        assert self.engine is not None
-        assert self._writer is not None
-        self.engine.listed(provider, models)
-        self._writer.prices(price_rows(models))
 
     async def _until_idle(self, seconds: float) -> None:
         assert self.engine is not None
@@ -229,16 +188,17 @@ class Arbstr:
     def _use(self, config: Config) -> None:
         """A reloaded config takes effect; requests that are under way keep theirs."""
         assert self.engine is not None
-        assert self._sync is not None
+        assert self._keeper is not None
         self.config = config
         self.engine.use(config)
-        self._sync.use(config)
+        self._keeper.sync.use(config)
 
     # --- connections ------------------------------------------------------------------------------
 
     def client_connected(self, client: Client) -> None:
         """Nothing but a reverse proxy, not for a moment."""
-        if not isinstance(client.proxy_mode, ReverseMode) or self.engine is None:
+        reverse = isinstance(client.proxy_mode, ReverseMode) and client.transport_protocol == "tcp"
+        if not reverse or self.engine is None:
             client.error = "arbstr is a reverse proxy, and not ready"
             return
         if (handler := _handler(client.id)) is not None:
@@ -246,6 +206,14 @@ class Arbstr:
             handler.max_conns = collections.defaultdict(
                 lambda: asyncio.Semaphore(_CONNECTIONS_PER_UPSTREAM)
             )
+        asyncio.get_running_loop().call_later(self.engine.request_s, self._close_silent, client)
+
+    def _close_silent(self, client: Client) -> None:
+        """Close a connection on which nothing was asked in time; TLS may have got stuck."""
+        found, handler = self._layers.get(client.id), _handler(client.id)
+        io = None if handler is None else handler.transports.get(client)
+        if (found is None or not found.asked) and io is not None and io.handler is not None:
+            io.handler.cancel("nothing was asked")
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """Put the fallback layer where mitmproxy would put its own."""
@@ -399,10 +367,10 @@ class Arbstr:
             flow.response = http.Response.make(204, b"", cors)
             return
         assert self._endpoints is not None
-        assert self._sync is not None
-        if not self._sync.tried:
+        assert self._keeper is not None
+        if not self._keeper.sync.tried:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._sync.first_prices(), _FIRST_PRICES_S)
+                await asyncio.wait_for(self._keeper.sync.first_prices(), _FIRST_PRICES_S)
         if self._endpoints.serves(request):
             flow.response = await self._endpoints.answer(flow)
             return
@@ -470,7 +438,3 @@ def _config_path() -> Path:
 def _handler(client_id: str) -> ProxyConnectionHandler | None:
     server = ctx.master.addons.get("proxyserver")
     return None if server is None else server.connections.get(client_id)
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -38,11 +38,10 @@ from arbstr.core.record import AttemptRow, LateCost, RequestRow
 from arbstr.core.route import Candidate, Conditions, NoModelError, Route, plan
 from arbstr.core.secret import Secret
 from arbstr.core.sse import comment
-from arbstr.core.usage import Usage
+from arbstr.market.catalog import make_catalog
 from arbstr.proxy import guard, headers, target
-from arbstr.proxy.earlier import Earlier
 from arbstr.proxy.messages import make_request, make_response, value, values
-from arbstr.proxy.state import State, make_catalog, make_state
+from arbstr.proxy.state import State, make_state
 from arbstr.proxy.viewing import Viewing
 
 logger = logging.getLogger(__name__)
@@ -164,21 +163,6 @@ class Engine:
         self.synced[provider] = models
         self.catalog = make_catalog(self.state.config, self.synced)
         self.breakers.relist(provider)
-
-    def recall(self, earlier: Earlier) -> None:
-        """Learn again what earlier runs had learned."""
-        for row in earlier.answers:
-            if row.model is None or row.input_tokens is None:
-                continue
-            usage = Usage(row.input_tokens, row.cached_tokens, row.cache_write_tokens)
-            self.forecast.learn(
-                policy=row.policy,
-                model=row.model,
-                prompt_bytes=row.prompt_bytes,
-                input_tokens=usage.prompt_tokens,
-                output_tokens=row.output_tokens,
-                at_ms=row.started_at,
-            )
 
     # --- routing ----------------------------------------------------------------------------------
 
@@ -460,7 +444,11 @@ class Engine:
             self.viewing.finished(flow, found.exchange, self.last_bytes)
         if found is None or found.written is None:
             return
-        await asyncio.wait((found.written,), timeout=COMMIT_WAIT_S)
+        too_late = asyncio.get_running_loop().call_later(COMMIT_WAIT_S, _resolve, found.written)
+        try:
+            await found.written
+        finally:
+            too_late.cancel()
 
     def late(self, exchange: Exchange, attempt: Attempt) -> None:
         """The bill of an attempt that was given up has come."""

@@ -29,6 +29,8 @@ class FallbackLayer(PoolLayer):
         super().__init__(context, service)
         self._tick_at_s: float | None = None
         self._request_since_s: float | None = None
+        self.asked = False
+        """Whether the client has sent anything."""
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -44,6 +46,7 @@ class FallbackLayer(PoolLayer):
                 yield from self.event_to_child(stream, event)
             yield from self.connect_wanted()
             return
+        self.asked = self.asked or isinstance(event, events.DataReceived)
         yield from super()._handle_event(event)
         yield from self.connect_wanted()
         if isinstance(event, events.ConnectionClosed):

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from arbstr.config import Config, Provider
-from arbstr.core.catalog import Catalog, Model
 from arbstr.core.exchange import Timing
 from arbstr.core.policy import Selector
 from arbstr.core.secret import Secret
@@ -39,44 +38,6 @@ def make_state(config: Config) -> State:
         limits=Limits(limits.event_bytes, limits.answer_bytes),
         keys=Keys(_secrets(config)),
     )
-
-
-def make_catalog(config: Config, synced: Mapping[str, tuple[Model, ...]]) -> Catalog:
-    """All models: the static ones, then what providers list beside them.
-
-    `synced`: the last good list by provider. A provider that was never synced and has no static
-    models may sell anything.
-    """
-    static = {(m.provider, m.id) for m in config.models}
-    listed = [
-        model
-        for provider in config.providers
-        for model in synced.get(provider.name, ())
-        if (model.provider, model.id) not in static
-    ]
-    sellers = {provider for provider, _ in static} | {m.provider for m in listed}
-    names = tuple(provider.name for provider in config.providers)
-    unknown = frozenset(name for name in names if name not in sellers)
-    return Catalog(
-        (*_enriched(config.models, synced), *listed), providers=names, open_providers=unknown
-    )
-
-
-def _enriched(static: Iterable[Model], synced: Mapping[str, tuple[Model, ...]]) -> Iterable[Model]:
-    """Static models win; what they leave open is filled in from the provider's list."""
-    for model in static:
-        listed = next((m for m in synced.get(model.provider, ()) if m.id == model.id), None)
-        yield model if listed is None else _filled(model, listed)
-
-
-def _filled(model: Model, listed: Model) -> Model:
-    open_fields = {
-        name: getattr(listed, name)
-        for name in ("price", "context", "max_output", "tools", "vision", "json", "max_cost_msats")
-        if getattr(model, name) is None
-    }
-    aliases = tuple(dict.fromkeys((*model.aliases, *listed.aliases)))
-    return msgspec.structs.replace(model, **open_fields, aliases=aliases)
 
 
 def _secrets(config: Config) -> Iterable[Secret]:

@@ -6,20 +6,18 @@ import asyncio
 import logging
 import random
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 
 import msgspec
 
 from arbstr.config import Config, Provider
 from arbstr.core.catalog import Model
 from arbstr.core.listing import ListingError, read_listing
+from arbstr.market.fetch import fetch
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUT_S = 20.0
-_LARGEST_BYTES = 32 << 20
 _JITTER = 0.1
 _RETRY_S = 30.0
 """A provider that was never synced is asked again after this, not after a whole interval."""
@@ -32,26 +30,6 @@ class Status(msgspec.Struct):
     last_try_ms: int | None = None
     error: str | None = None
     models: int = 0
-
-
-def fetch(provider: Provider) -> bytes:
-    """Get a provider's model list; it needs no key. Blocks. Raises OSError."""
-    request = urllib.request.Request(  # noqa: S310 - http and https only, says the config
-        f"{provider.url}/models", headers={"accept": "application/json", "user-agent": "arbstr"}
-    )
-    opener = urllib.request.build_opener(_NoRedirect())
-    with opener.open(request, timeout=_TIMEOUT_S) as response:
-        body: bytes = response.read(_LARGEST_BYTES + 1)
-    if len(body) > _LARGEST_BYTES:
-        raise OSError(f"the model list is larger than {_LARGEST_BYTES:,} bytes")
-    return body
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A provider is where the config says it is."""
-
-    def redirect_request(self, *_args: object, **_kwargs: object) -> None:
-        return None
 
 
 class Sync:
@@ -143,7 +121,7 @@ class Sync:
             body = await asyncio.to_thread(fetch, provider)
             last = self._last.get(provider.name, ())
             models = read_listing(body, provider=provider.name, now_ms=_wall_ms(), last=last)
-        except (OSError, ListingError, ValueError) as error:
+        except (OSError, HTTPException, ListingError, ValueError) as error:
             if status.error != str(error):
                 logger.warning("prices of %s not synced: %s", provider.name, error)
             status.error = str(error)

@@ -5,6 +5,7 @@ mitmproxy asks each view how well it fits a body (`render_priority`); its own JS
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from mitmproxy import http
@@ -16,7 +17,7 @@ from arbstr.core.dialects.messages import MESSAGES
 from arbstr.core.dialects.plain import COMPLETIONS
 from arbstr.core.dialects.responses import RESPONSES
 from arbstr.proxy.story import read
-from arbstr.proxy.views_receipt import receipt
+from arbstr.proxy.views_receipt import WIDTH, receipt
 from arbstr.proxy.views_text import answer_text, request_text
 
 type Mask = Callable[[str, Flow], str]
@@ -26,6 +27,8 @@ _SPOKEN = (CHAT, MESSAGES, RESPONSES, COMPLETIONS)
 _CHOSEN = 2.0
 _OFFERED = 0.0
 _NEVER = -1.0
+_PART = re.compile(rf".{{1,{WIDTH}}}(?:\s+|$)|.{{{WIDTH}}}")
+"""As much of a line as fits, up to a blank if there is one."""
 
 
 class ReceiptView(Contentview):
@@ -47,7 +50,7 @@ class ReceiptView(Contentview):
         story = None if metadata.flow is None else read(metadata.flow)
         if story is None:
             raise ValueError("arbstr has not routed this request")
-        return _spaced(receipt(story))
+        return _laid_out(receipt(story))
 
     def render_priority(self, data: bytes, metadata: Metadata) -> float:
         """Never chosen by itself."""
@@ -81,7 +84,7 @@ class AnswerView(Contentview):
         story = read(metadata.flow)
         row = None if story is None else story.row
         text = answer_text(dialect, data, streamed=streamed, row=row)
-        return _spaced(self._mask(text, metadata.flow))
+        return _laid_out(self._mask(text, metadata.flow))
 
     def render_priority(self, data: bytes, metadata: Metadata) -> float:
         """Chosen for good answers. An error reads best as the JSON that it is."""
@@ -113,7 +116,7 @@ class RequestView(Contentview):
     def prettify(self, data: bytes, metadata: Metadata) -> str:
         """The conversation. Raises ValueError for a body that is none."""
         text = request_text(data)
-        return _spaced(text if metadata.flow is None else self._mask(text, metadata.flow))
+        return _laid_out(text if metadata.flow is None else self._mask(text, metadata.flow))
 
     def render_priority(self, data: bytes, metadata: Metadata) -> float:
         """Chosen for the bodies of POSTs where a language model answers."""
@@ -123,9 +126,12 @@ class RequestView(Contentview):
         return _NEVER if _dialect(metadata) is None else _CHOSEN
 
 
-def _spaced(text: str) -> str:
-    """`text` with blanks on its empty lines: mitmweb gives a line that holds nothing no height."""
-    return "\n".join(line or " " for line in text.rstrip().split("\n"))
+def _laid_out(text: str) -> str:
+    """`text` as mitmweb can show it: it wraps no line, and gives an empty one no height."""
+    lines: list[str] = []
+    for line in text.rstrip().split("\n"):
+        lines += (part.rstrip() or " " for part in _PART.findall(line)) if line else (" ",)
+    return "\n".join(lines)
 
 
 def _dialect(metadata: Metadata) -> Dialect | None:

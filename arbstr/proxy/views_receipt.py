@@ -12,9 +12,11 @@ from arbstr.proxy.story import No, Offer, Story
 WIDTH = 76
 """What fits into mitmweb's pane beside its list, in a window of 1,280 pixels, and a terminal."""
 
-_LABEL = 14
+_LABEL = 12
 _RULE = "─" * WIDTH
-_NAME = 24
+_NAME = 20
+_SOLD = 34
+"""Room for a model and its provider."""
 _WHY = {
     "header": "named by X-Arbstr-Policy",
     "model": "named by the model",
@@ -166,7 +168,7 @@ def _refusals(story: Story) -> list[str]:
 
 def _no(no: No) -> list[str]:
     name = f"{no.model} @ {no.provider}"
-    return _hanging(f"    {name:<{_NAME + 8}}", no.reason)
+    return _hanging(f"    {name:<{_SOLD - 2}}", no.reason)
 
 
 def _attempts(story: Story) -> list[str]:
@@ -177,6 +179,9 @@ def _attempts(story: Story) -> list[str]:
         lines.append(_attempt(attempt))
         if message:
             lines += _hanging(f"      {attempt.error_code or 'failed'}: ", message)
+        if attempt.outcome != "ok" and attempt.cost_msats:
+            cost = in_sats(attempt.cost_msats)
+            lines.append(f"      cost {cost} sats all the same, {attempt.cost_source}")
     return lines
 
 
@@ -184,7 +189,7 @@ def _attempt(attempt: AttemptRow) -> str:
     name = f"{attempt.model} @ {attempt.provider}" if attempt.model else attempt.provider
     status = "no answer" if attempt.status is None else f"HTTP {attempt.status}"
     took = "" if attempt.latency_ms is None else f"{attempt.latency_ms:,} ms"
-    left = f"{attempt.n:>3} {name:<{_NAME + 8}} {attempt.outcome:<12}{status:<10}"
+    left = f"{attempt.n:>3} {name:<{_SOLD - 2}} {attempt.outcome:<12}{status:<10}"
     return f"{left}{took:>{max(1, WIDTH - len(left))}}"
 
 
