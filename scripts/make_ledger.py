@@ -220,15 +220,20 @@ def measure(path: Path, until_ms: int) -> None:
     """Print the size of a row, and how long the questions of `arbstr costs` take."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     (count,) = connection.execute("SELECT count(*) FROM request_rows").fetchone()
-    for what, tables in (
-        ("requests, indexes included", "('request_rows')"),
-        ("attempts", "('attempt_rows')"),
-        ("roll-ups", "('rollups')"),
+    for what, table in (
+        ("requests, indexes included", "request_rows"),
+        ("attempts", "attempt_rows"),
+        ("roll-ups", "rollups"),
     ):
-        (size,) = connection.execute(
-            "SELECT sum(pgsize) FROM dbstat WHERE name IN"  # noqa: S608 - our tables
-            f" (SELECT name FROM sqlite_master WHERE tbl_name IN {tables})"
-        ).fetchone()
+        try:
+            (size,) = connection.execute(
+                "SELECT sum(pgsize) FROM dbstat WHERE name IN"
+                " (SELECT name FROM sqlite_master WHERE tbl_name = ?)",
+                (table,),
+            ).fetchone()
+        except sqlite3.OperationalError:  # this SQLite has no dbstat
+            size = path.stat().st_size
+            print("(no dbstat in this SQLite: what follows is the whole file)")
         print(f"{what:35} {size / count:8.1f} bytes a request")
     reader = Reader(path)
     month = Filters(since_ms=until_ms - 30 * DAY_MS)

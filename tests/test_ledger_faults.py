@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from arbstr.ledger.queries import Filters, LedgerError
+from arbstr.ledger.recovery import open_or_replace
 from arbstr.ledger.writer import Writer
 from tests.ledger_kit import (
     LIMIT_S,
+    NOON_MS,
     assert_sound,
     begun,
     execute,
@@ -311,6 +313,29 @@ def test_a_file_that_is_spoilt_while_it_is_open_is_set_aside(tmp_path: Path) -> 
     assert_sound(path)
     assert len(corrupt_files(tmp_path)) == 1
     assert set(ids(path)) >= {row(n).id for n in range(3002, 3010)}
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "damages", "kept"),
+    [
+        (False, 1, True),  # looked at, and found whole
+        (True, 1, False),
+        (False, 2, False),  # twice in a row: what a look does not find is there all the same
+    ],
+)
+def test_a_file_that_was_called_corrupt_is_looked_at(
+    tmp_path: Path, spoilt: bool, damages: int, kept: bool
+) -> None:
+    path = tmp_path / "a.db"
+    fill(path, *(row(n) for n in range(1, 2000)))
+    if spoilt:
+        ((page,),) = execute(path, "SELECT rootpage FROM sqlite_master WHERE name = 'request_rows'")
+        with path.open("r+b") as file:
+            file.seek((int(str(page)) - 1) * 4096)
+            file.write(b"spoilt" * 100)
+    open_or_replace(path, "there", NOON_MS, damages=damages).close()
+    assert (len(ids(path)) == 1999) is kept
+    assert len(corrupt_files(tmp_path)) == (not kept)
 
 
 def test_the_reader_says_which_file_is_damaged(tmp_path: Path) -> None:

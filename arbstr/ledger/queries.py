@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from peewee import fn
+from peewee import SQL, Select, Tuple, fn
 
 from arbstr.core.record import AttemptRow, PriceRow, RequestRow
 from arbstr.ledger.database import LedgerError
 from arbstr.ledger.reading import Snapshot, Source
 from arbstr.ledger.rollup import HOUR_MS
 from arbstr.ledger.tables import (
-    ATTEMPT_COLUMNS,
     FAILED,
     IN_FLIGHT,
     NAMED,
     OK,
     OUTCOMES,
-    PRICE_COLUMNS,
     REQUEST_COLUMNS,
+    Attempt,
     Name,
+    Price,
     Request,
     unpack_attempt,
     unpack_request,
@@ -40,12 +40,6 @@ type Group = tuple[str | None, Totals]
 
 _PAGE_ROWS = 2000
 _NOTHING = Totals()
-_LATEST_PRICES = (
-    f"SELECT {', '.join(PRICE_COLUMNS)} FROM prices"
-    " WHERE (provider, model, at_ms) IN"
-    " (SELECT provider, model, max(at_ms) FROM prices GROUP BY provider, model)"
-    " ORDER BY provider, model"
-)
 _SPAN = (
     f"SELECT min(hour) * {HOUR_MS} FROM rollups"
     f" UNION ALL SELECT (max(hour) + 1) * {HOUR_MS} - 1 FROM rollups"
@@ -199,8 +193,10 @@ class Reader:
         with self._source.snapshot() as ledger:
             if ledger is None:
                 return ()
-            found = ledger.connection.execute(_LATEST_PRICES).fetchall()
-            return tuple(PriceRow(*row) for row in found)
+            key = (Price.provider, Price.model)
+            latest = Price.select(*key, fn.MAX(Price.at_ms)).group_by(*key)
+            query = Price.select().where(Tuple(*key, Price.at_ms).in_(latest)).order_by(*key)
+            return tuple(PriceRow(*values) for values in _values(ledger, query))
 
 
 def _totals(ledger: Snapshot, f: Filters) -> Totals:
@@ -246,23 +242,24 @@ def _order(sort: str, *, descending: bool) -> list[Any]:
 
 
 def _select() -> Any:  # noqa: ANN401 - see above
-    return Request.select(*(getattr(Request, name) for name in REQUEST_COLUMNS))
+    return Request.select()
 
 
 def _rows(ledger: Snapshot, query: Any) -> tuple[RequestRow, ...]:  # noqa: ANN401 - see above
+    return tuple(unpack_request(values, ledger.text) for values in _values(ledger, query))
+
+
+def _values(ledger: Snapshot, query: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - see above
     sql, values = query.bind(ledger.database).sql()
-    found = ledger.connection.execute(sql, values).fetchall()
-    return tuple(unpack_request(row, ledger.text) for row in found)
+    return ledger.connection.execute(sql, values).fetchall()
 
 
 def _attempts(ledger: Snapshot, ids: Sequence[int]) -> dict[int, tuple[AttemptRow, ...]]:
     found: dict[int, list[AttemptRow]] = {}
-    for row in ledger.connection.execute(
-        f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempt_rows"
-        " WHERE request_id IN (SELECT value FROM json_each(?)) ORDER BY request_id, n",
-        (json.dumps(list(ids)),),
-    ).fetchall():
-        found.setdefault(row[0], []).append(unpack_attempt(row, ledger.text))
+    given = fn.json_each(json.dumps(list(ids)))  # one parameter, however many ids
+    query = Attempt.select().where(Attempt.request_id.in_(Select([given], [SQL("value")])))
+    for values in _values(ledger, query.order_by(Attempt.request_id, Attempt.n)):
+        found.setdefault(values[0], []).append(unpack_attempt(values, ledger.text))
     return {request_id: tuple(rows) for request_id, rows in found.items()}
 
 

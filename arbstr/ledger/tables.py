@@ -1,4 +1,4 @@
-"""The tables as they are now, and how a row of `core.record` goes in and comes out.
+"""The tables that are read, as they are now, and how a row of `core.record` goes in and comes out.
 
 A text that repeats from row to row (a model, a user agent, an outcome) stands once in ``names``;
 the rows hold its number, 0 for none. That makes a row about 100 bytes instead of 250, and a filter
@@ -145,18 +145,6 @@ class Price(Model):
     class Meta:  # noqa: D106 - peewee's
         table_name = "prices"
         primary_key = CompositeKey("provider", "model", "at_ms")
-
-
-class Instance(Model):
-    """One arbstr process that wrote here. `ended_at` is None while nobody has seen it gone."""
-
-    name = TextField(primary_key=True)
-    pid = IntegerField()
-    started_at = BigIntegerField()
-    ended_at = BigIntegerField(null=True)
-
-    class Meta:  # noqa: D106 - peewee's
-        table_name = "instances"
 
 
 def pack_request(row: RequestRow, number: Callable[[str | None], int]) -> tuple[object, ...]:

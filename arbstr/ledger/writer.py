@@ -30,6 +30,7 @@ from arbstr.core.record import AttemptRow, LateCost, PriceRow, RequestRow
 from arbstr.ledger import database
 from arbstr.ledger.database import LedgerError
 from arbstr.ledger.instances import LiveFile
+from arbstr.ledger.recovery import open_or_replace
 from arbstr.ledger.store import Begin, Finish, Item, Late, Prices, Store
 
 __all__ = ["LedgerError", "LedgerHealth", "Writer"]
@@ -48,6 +49,10 @@ _PAUSE_S = (0.05, 2.0)
 _PATIENCE_S = 1.0
 """Another process's short transaction is nothing to tell anybody."""
 _GIVE_UP_S = 1.0
+_NAP_S = 0.02
+"""How long a first row may wait for its last one: where both have come, one write does."""
+_AWAKE_S = 1.0
+"""For how long after a write the thread only naps: a first row then need not wake it."""
 
 
 class LedgerHealth(msgspec.Struct, frozen=True):
@@ -104,6 +109,7 @@ class Writer:
         self._waiting: deque[_Waiting] = deque()
         self._lost = 0
         self._closing = False
+        self._asleep = False
         self._error: str | None = None
         self._last_commit_ms: int | None = None
         # Signals to and from the thread:
@@ -117,6 +123,7 @@ class Writer:
         self._damages = 0
         self._alone = 0
         self._upkeep_at_s = 0.0
+        self._awake_until_s = 0.0
 
     def start(self) -> None:
         """Open the ledger, or make it, and start writing. Raises LedgerError if it is not ours.
@@ -180,14 +187,16 @@ class Writer:
         with self._wake:
             if len(self._waiting) < self._capacity and not self._closing:
                 self._waiting.append(_Waiting(self._now_ms(), item))
-                self._wake.notify()
+                if self._asleep or not isinstance(item, Begin):
+                    self._wake.notify()
                 return
             if isinstance(item, Begin | Prices):
                 return  # the end of the request, and the next sync, say the same again
             self._lost += 1
             first = self._lost == 1
         if first:
-            logger.error("ledger: %s: more rows wait than may: rows are lost", self._path)
+            why = "the ledger is closed" if self._closing else "too many rows wait"
+            logger.error("ledger: %s: rows are lost: %s", self._path, why)
 
     # --- the thread -------------------------------------------------------------------------------
 
@@ -218,7 +227,11 @@ class Writer:
     def _take(self) -> list[_Waiting]:
         with self._wake:
             if not self._waiting and not self._closing:
-                self._wake.wait(max(0.0, self._upkeep_at_s - time.monotonic()))
+                now_s = time.monotonic()
+                pause_s = max(0.0, self._upkeep_at_s - now_s)
+                self._asleep = now_s >= self._awake_until_s
+                self._wake.wait(pause_s if self._asleep else min(pause_s, _NAP_S))
+                self._asleep = False
             return list(itertools.islice(self._waiting, 1 if self._alone else BATCH_ITEMS))
 
     def _write(self, batch: list[_Waiting]) -> None:
@@ -281,28 +294,10 @@ class Writer:
             self._drop_store()
         if self._store is None:
             self._live.hold()
-            self._store = self._open()
+            self._store = open_or_replace(
+                self._path, self._instance, self._now_ms(), damages=self._damages
+            )
         return self._store
-
-    def _open(self) -> Store:
-        """Open the file; one that is corrupt is set aside, and a new one begun."""
-        opened = database.file_id(self._path)
-        try:
-            if self._damages < 2:
-                store = Store(self._path, self._instance, self._now_ms())
-                if not self._damages or store.is_sound():
-                    return store
-                store.close()
-        except sqlite3.Error as error:
-            if not database.is_damage(error):
-                raise
-        if opened is not None:
-            with database.opening(self._path):
-                aside = database.set_aside(self._path, opened, self._now_ms())
-            if aside is not None:
-                logger.error("ledger: %s is corrupt; it is now %s", self._path, aside.name)
-        self._damages = 0
-        return Store(self._path, self._instance, self._now_ms())
 
     def _failed(self, error: Exception) -> None:
         """Remember why, let go of what may be at fault, and wait a little."""
@@ -330,6 +325,7 @@ class Writer:
         with self._wake:
             known, self._error = self._error, None
             if committed:
+                self._awake_until_s = time.monotonic() + _AWAKE_S
                 self._last_commit_ms = self._now_ms()
                 self._damages = 0
         if known is not None:
