@@ -1,0 +1,1 @@
+"""Fuzzing: what comes from outside, in any shape, leads to an answer. `scripts/fuzz.py` runs it."""
