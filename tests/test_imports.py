@@ -29,7 +29,8 @@ CORE = frozenset({"msgspec", "arbstr.core"})
 LEDGER = CORE | {"peewee", "playhouse", "arbstr.ledger"}
 CONFIG = CORE | {"tomlkit", "arbstr.config"}
 MOCK = CORE | {"tornado", "arbstr.mock"}
-BROUGHT = {"brotli", "h11", "tornado", "zstandard"}  # mitmproxy brings them, and stands on them itself
+# mitmproxy brings these, and stands on them itself
+BROUGHT = {"brotli", "h11", "tornado", "zstandard"}
 SHARED = {"arbstr.market", "arbstr.stats"}  # what the proxy and the commands both stand on
 PROXY = (
     CORE

@@ -35,3 +35,5 @@ class Ask(msgspec.Struct, frozen=True):
     prefix_bytes: int = 0
     output: bool = True
     """False where the endpoint produces no output tokens (embeddings, count_tokens)."""
+    free: bool = False
+    """Sellers charge nothing for it (count_tokens), so it counts against no cap."""

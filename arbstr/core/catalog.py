@@ -95,17 +95,18 @@ class Catalog:
         self.models = tuple(models)
         self.providers = providers or tuple(dict.fromkeys(m.provider for m in self.models))
         self.open_providers = open_providers
-        self._exact: dict[str, list[Model]] = {}
-        self._folded: dict[str, list[Model]] = {}
+        exact: dict[str, dict[Model, None]] = {}
+        folded: dict[str, dict[Model, None]] = {}
         for model in self.models:
-            for name in dict.fromkeys((model.id, *model.aliases)):
-                self._exact.setdefault(name, []).append(model)
-                self._folded.setdefault(plain_name(name), []).append(model)
+            for name in (model.id, *model.aliases):
+                exact.setdefault(name, {})[model] = None
+                folded.setdefault(plain_name(name), {})[model] = None
+        self._exact = {name: tuple(found) for name, found in exact.items()}
+        self._folded = {name: tuple(found) for name, found in folded.items()}
 
     def find(self, name: str) -> tuple[Model, ...]:
         """Everyone who sells `name`: by its exact id or alias, else by any spelling of it."""
-        found = self._exact.get(name) or self._folded.get(plain_name(name)) or []
-        return tuple(dict.fromkeys(found))
+        return self._exact.get(name) or self._folded.get(plain_name(name), ())
 
     def assumed(self, name: str) -> tuple[Model, ...]:
         """`name`, unpriced, at every provider whose list is not known."""

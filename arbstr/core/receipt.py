@@ -104,6 +104,11 @@ def final_row(exchange: Exchange) -> RequestRow:
     problem = exchange.problem
     bills = [a.tryout.bill for a in attempts if a.tryout.bill is not None]
     balances = [b.balance_msats for b in bills if b.balance_msats is not None]
+    computed = None if price is None else computed_msats(price, usage)
+    if baseline is None or baseline.price is None:
+        saved_from = None
+    else:
+        saved_from = computed if baseline.price == price else computed_msats(baseline.price, usage)
     row = first_row(exchange.ticket)
     return msgspec.structs.replace(
         row,
@@ -122,12 +127,8 @@ def final_row(exchange: Exchange) -> RequestRow:
         estimated_msats=None if shown is None else _whole(shown.candidate.expected_msats),
         cost_msats=sum(known) if known else None,
         cost_source=_source(costs, None if answering is None else attempt_cost(answering)),
-        computed_msats=None if price is None else computed_msats(price, usage),
-        baseline_msats=(
-            None
-            if baseline is None or baseline.price is None
-            else computed_msats(baseline.price, usage)
-        ),
+        computed_msats=computed,
+        baseline_msats=saved_from,
         balance_msats=balances[-1] if balances else None,
         upstream_priced=any(bill.upstream_priced for bill in bills),
         ttft_ms=_ms(exchange.ticket.started_s, exchange.first_token_s),

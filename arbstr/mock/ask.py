@@ -98,7 +98,7 @@ def text_bytes(value: object) -> int:
     if isinstance(value, list):
         return sum(map(text_bytes, value))
     if isinstance(value, dict):
-        if value.get("type") in _IMAGES:
+        if _type(value) in _IMAGES:
             return IMAGE_BYTES
         return sum(text_bytes(part) for key, part in value.items() if key not in _NO_TEXT)
     return 0
@@ -153,14 +153,20 @@ def _user_text(item: object) -> str:
     return content if isinstance(content, str) else ""
 
 
+def _type(item: dict[str, object]) -> str | None:
+    """What kind of part or item it is; a schema may have a property of that name."""
+    kind = item.get("type")
+    return kind if isinstance(kind, str) else None
+
+
 def _is_tool_result(item: object) -> bool:
     if not isinstance(item, dict):
         return False
-    if item.get("role") == "tool" or item.get("type") in _TOOL_RESULTS:
+    if item.get("role") == "tool" or _type(item) in _TOOL_RESULTS:
         return True
     content = item.get("content")
     return isinstance(content, list) and any(
-        isinstance(part, dict) and part.get("type") in _TOOL_RESULTS for part in content
+        isinstance(part, dict) and _type(part) in _TOOL_RESULTS for part in content
     )
 
 

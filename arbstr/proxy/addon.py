@@ -343,8 +343,9 @@ class Arbstr:
     def _check_load(self, flow: http.HTTPFlow, engine: Engine) -> guard.Denial | None:
         """Our own endpoints always answer; what goes up is bounded."""
         limit = engine.state.config.limits.concurrent
-        ours = self._endpoints is not None and self._endpoints.serves(flow.request)
-        if ours or len(engine.open) < limit:
+        if len(engine.open) < limit:
+            return None
+        if self._endpoints is not None and self._endpoints.serves(flow.request):
             return None
         message = f"more than {limit} requests at a time (limits.concurrent)"
         return guard.Denial(503, "too_many_requests", message)

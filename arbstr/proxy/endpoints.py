@@ -94,7 +94,7 @@ class Endpoints:
 
     async def _report(self, report: Report, request: http.Request) -> http.Response:
         """Run a query on its own thread and connection: the event loop never waits for SQLite."""
-        query = dict(request.query.items(multi=True))
+        query = {_text(k): _text(v) for k, v in request.query.items(multi=True)}
         now_ms = time.time_ns() // 1_000_000
         loop = asyncio.get_running_loop()
         try:
@@ -197,6 +197,11 @@ def _model(model: Model) -> Mapping[str, object]:
         "sats_pricing": pricing,
         "source": model.source,
     }
+
+
+def _text(value: str) -> str:
+    """`value` as text that can be stored and sent on: %xx may stand for any bytes."""
+    return value.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _json(status: int, body: bytes) -> http.Response:

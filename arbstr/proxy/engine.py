@@ -88,6 +88,8 @@ class Open(msgspec.Struct):
     state: State
     reserved: list[Reservation]
     written: asyncio.Future[None] | None = None
+    row: RequestRow | None = None
+    """Its row, once the answer's head was made of it."""
 
 
 class Engine:
@@ -274,18 +276,18 @@ class Engine:
         return self._last_id
 
     def _reserve(self, ticket: Ticket) -> Reservation:
-        expected = ticket.route.candidates[0].expected_msats
-        held = self.caps.reserve(ticket.route.choice.name, expected or 0.0, _wall_ms())
+        expected = _to_hold(ticket.ask, ticket.route.candidates[0])
+        held = self.caps.reserve(ticket.route.choice.name, expected, _wall_ms())
         if isinstance(held, CapHit):
             problem = Problem(402, str(held), "invalid_request_error", "cap_reached")
             raise Refused(problem, ticket)
         return held
 
     def _reserve_more(
-        self, policy: str | None, reserved: list[Reservation], candidate: Candidate
+        self, policy: str | None, reserved: list[Reservation], expected_msats: float
     ) -> bool:
         """Before a further attempt: hold what it may cost beyond what is held already."""
-        missing = (candidate.expected_msats or 0.0) - sum(held.msats for held in reserved)
+        missing = expected_msats - sum(held.msats for held in reserved)
         if missing <= 0 or not reserved:
             return True
         held = self.caps.reserve(policy, missing, _wall_ms())
@@ -304,7 +306,7 @@ class Engine:
             wall_ms=_wall_ms,
             keys=self.state.keys.and_also(_client_keys(self.real(flow))),
             jitter=lambda: random.uniform(0, 0.1),  # noqa: S311 - spreads retries, guards nothing
-            may_try=lambda candidate: self._reserve_more(policy, reserved, candidate),
+            may_try=lambda c: self._reserve_more(policy, reserved, _to_hold(ticket.ask, c)),
         )
         self.open[flow.id] = Open(exchange, self.state, reserved)
         if self._has_row(flow, ticket):
@@ -389,7 +391,7 @@ class Engine:
             fields.append((b"retry-after", answer.retry_after.encode()))
         fields.append((b"content-length", str(len(answer.body)).encode()))
         fields += self._told(flow, exchange, answer.attempt)
-        row = final_row(exchange)
+        row = self.open[flow.id].row = final_row(exchange)
         fields += headers.own(
             (
                 ("cost-sats", sats(row.cost_msats)),
@@ -422,7 +424,7 @@ class Engine:
         found = self.open.get(flow.id)
         if found is None:
             return
-        row = final_row(exchange)
+        row = found.row or final_row(exchange)
         for number, reservation in enumerate(found.reserved):
             self.caps.settle(reservation, 0 if number else _spent(row))
         self._learn(exchange, row)
@@ -583,6 +585,11 @@ def _client_keys(request: http.Request) -> list[str]:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _to_hold(ask: Ask, candidate: Candidate) -> float:
+    """What is held against the caps before `candidate` is asked."""
+    return 0.0 if ask.free else candidate.expected_msats or 0.0
 
 
 def _spent(row: RequestRow) -> int | None:

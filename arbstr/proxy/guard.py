@@ -6,6 +6,7 @@ an open port: none of them may spend the user's sats (design.md, "What it promis
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -25,6 +26,8 @@ _OWN_SITE = frozenset({"same-origin", "none"})
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z_.-]+)?\]|[0-9A-Za-z_.-]+)(?::[0-9]{0,5})?")
 _FIELD_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z, \t-]*")
 _PREFLIGHT_AGE_S = 600
+_REMEMBERED = 256
+"""Answers kept: clients come from few addresses, to few names."""
 
 
 class Denial(msgspec.Struct, frozen=True):
@@ -197,6 +200,7 @@ def _host_name(host: str) -> str | None:
     return None if match is None else match[1].strip("[]").lower().removesuffix(".")
 
 
+@functools.lru_cache(_REMEMBERED)
 def _is_ip(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
@@ -205,6 +209,7 @@ def _is_ip(name: str) -> bool:
     return True
 
 
+@functools.lru_cache(_REMEMBERED)
 def _is_this_machine(host: str) -> bool:
     """Whether a peer's address is loopback, as IPv4 or as IPv4 in IPv6."""
     try:

@@ -75,7 +75,7 @@ class Handler(ProxyConnectionHandler):
         for listener in self.listeners.of(event, self.master.addons):
             try:
                 result = listener(argument)
-                if inspect.isawaitable(result):
+                if result is not None and inspect.isawaitable(result):
                     with self.timeout_watchdog.disarm():
                         await result
             except exceptions.AddonHalt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from arbstr.core.secret import Secret
@@ -51,6 +52,7 @@ _NOT_DOWN = _HOP_BY_HOP | {
     b"strict-transport-security",
 }
 _NOT_DOWN_PREFIXES = (b"access-control-", b"x-arbstr-", b":")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+ ?")
 _ONCE = frozenset({b"date", b"server", b"content-type"})
 
 
@@ -99,7 +101,8 @@ def downstream(fields: Fields, keys: Keys) -> list[tuple[bytes, bytes]]:
             if lower in seen:
                 continue
             seen.add(lower)
-        kept.append((name, value))
+        # What an upstream folds over two lines is one line here (RFC 9112, 5.2).
+        kept.append((name, _CONTROLS.sub(b" ", value)))
     return kept
 
 

@@ -8,6 +8,7 @@ then.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -18,6 +19,8 @@ from arbstr.proxy.pool import PoolLayer
 from arbstr.proxy.service import Service, ShutDown, Tick
 from arbstr.proxy.stream import FallbackStream
 
+LARGE_BYTES = 64 << 10
+"""What is sent alone: putting it together with its neighbours would cost more than it saves."""
 LONGEST_TICK_S = 0.5
 SHORTEST_TICK_S = 0.01
 
@@ -33,6 +36,10 @@ class FallbackLayer(PoolLayer):
         """Whether the client has sent anything."""
 
     # --- events -----------------------------------------------------------------------------------
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Like the base's, but what goes to one connection in one go is sent in one piece."""
+        yield from join_sends(super().handle_event(event))
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
@@ -129,6 +136,26 @@ class FallbackLayer(PoolLayer):
         if isinstance(server, GuardedServer) and server.mid_request:
             message = f"the request was not complete after {self.service.request_s:g} s"
             yield from self.event_to_child(server, Overdue(message))
+
+
+def join_sends(orders: Iterable[commands.Command]) -> layer.CommandGenerator[None]:
+    """Put sends together that follow each other: a head and its body, an event and the next."""
+    held: commands.SendData | None = None
+    for order in orders:
+        if not isinstance(order, commands.SendData) or len(order.data) > LARGE_BYTES:
+            if held is not None:
+                yield held
+                held = None
+            yield order
+        elif held is None:
+            held = order
+        elif held.connection is order.connection:
+            held.data += order.data
+        else:
+            yield held
+            held = order
+    if held is not None:
+        yield held
 
 
 def _now() -> float:

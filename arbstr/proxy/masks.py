@@ -16,6 +16,7 @@ from mitmproxy import http
 from arbstr.core.secret import Secret
 
 type Fields = tuple[tuple[bytes, bytes], ...]
+type Parts = tuple[Fields, bytes, bytes, bytes | None]
 
 _NAMES = frozenset(
     {
@@ -55,17 +56,17 @@ class Masks:
     __slots__ = ("_known", "_reveal")
 
     def __init__(self, own: Iterable[str], *, reveal: bool = False) -> None:
-        longest_first = sorted(set(own), key=len, reverse=True)
-        self._known = tuple(text.encode("utf-8", "surrogateescape") for text in longest_first)
+        self._known = tuple(_to_bytes(text) for text in sorted(set(own), key=len, reverse=True))
         self._reveal = reveal
 
     def with_client(self, fields: Fields) -> Masks:
         """These masks, and what the client itself sent as a secret: errors may echo it."""
-        sent = {part for name, value in fields if _is_secret(name) for part in _parts(value)}
+        sent = [part for name, value in fields if _is_secret(name) for part in _parts(value)]
         if self._reveal or not sent:
             return self
-        known = {key.decode("utf-8", "surrogateescape") for key in (*self._known, *sent)}
-        return Masks(known)
+        both = Masks(())
+        both._known = tuple(sorted({*self._known, *sent}, key=len, reverse=True))
+        return both
 
     def fields(self, fields: Fields) -> Fields:
         """Headers: those that are secret by their name are masked, secrets in others as well."""
@@ -87,7 +88,7 @@ class Masks:
         """Any text."""
         if self._reveal:
             return text
-        masked = self.body(text.encode("utf-8", "surrogateescape"))
+        masked = self.body(_to_bytes(text))
         return masked.decode("utf-8", "surrogateescape")
 
     def body(self, data: bytes, *, members: bool = False) -> bytes:
@@ -116,6 +117,8 @@ class Hidden(msgspec.Struct):
     """Masked, and real."""
     response: http.Response | None = None
     """The real answer, where the flow's holds masks."""
+    _made: tuple[Parts, http.Request] | None = None
+    """The real request as it was put together last, and from what."""
 
     def hide_head(self, request: http.Request) -> None:
         """Mask the head of `request`."""
@@ -146,7 +149,11 @@ class Hidden(msgspec.Struct):
         """
         if not self.values and self.path is None and self.content is None:
             return shown
-        request = http.Request(**vars(shown.data))
+        data = shown.data
+        parts = (shown.headers.fields, data.method, data.path, data.content)
+        if self._made is not None and self._made[0] == parts:
+            return self._made[1]
+        request = http.Request(**vars(data))
         request.headers = http.Headers(
             (name, self.values.get((name.lower(), value), value))
             for name, value in shown.headers.fields
@@ -155,6 +162,7 @@ class Hidden(msgspec.Struct):
             request.path = self.path[1]
         if self.content is not None and request.raw_content == self.content[0]:
             request.raw_content = self.content[1]
+        self._made = (parts, request)
         return request
 
 
@@ -182,7 +190,11 @@ def _masked_header(value: bytes) -> bytes:
 
 
 def _mask_bytes(value: bytes) -> bytes:
-    return _mask(value.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    return _to_bytes(_mask(value.decode("utf-8", "surrogateescape")))
+
+
+def _to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _mask(text: str) -> str:

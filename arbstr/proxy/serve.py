@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
 from pathlib import Path
 
-from mitmproxy import options
+from mitmproxy import ctx, http, options
 from mitmproxy.addons import core, errorcheck, next_layer, proxyserver, tlsconfig
 from mitmproxy.master import Master
 
@@ -16,12 +17,15 @@ from arbstr.config import ConfigError
 from arbstr.ledger.writer import LedgerError
 from arbstr.proxy.addon import Arbstr, set_options
 
+_GARBAGE = 20_000
+"""Objects made before the collector looks for cycles among them; a request makes some hundreds."""
 _NOISY = ("mitmproxy.proxy.server", "mitmproxy.proxy.mode_servers", "asyncio", "hpack")
 
 
 def serve(config_path: Path | None, *, mock: bool, listen: str | None, verbose: bool) -> int:
     """Run until SIGINT or SIGTERM. Returns the exit code."""
     _quiet(verbose=verbose)
+    _unburden()
     try:
         return asyncio.run(_serve(config_path, mock=mock, listen=listen))
     except SystemExit as stop:  # mitmproxy's own way out of a failed start
@@ -39,6 +43,7 @@ async def _serve(config_path: Path | None, *, mock: bool, listen: str | None) ->
         next_layer.NextLayer(),
         tlsconfig.TlsConfig(),
         errorcheck.ErrorCheck(),
+        _Hello(arbstr),
     )
     settings: dict[str, object] = {"arbstr_mock": mock}
     if config_path is not None:
@@ -59,16 +64,39 @@ async def _serve(config_path: Path | None, *, mock: bool, listen: str | None) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, master.shutdown)
-    _say(arbstr)
+    # What is loaded stays: the collector need not look through it again and again, nor as often
+    # as for a program that keeps what it makes.
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
     await master.run()
     return 0
 
 
-def _say(arbstr: Arbstr) -> None:
-    config = arbstr.config
-    assert config is not None
-    names = ", ".join(provider.name for provider in config.providers)
-    sys.stderr.write(f"arbstr: {config.path}; providers: {names}; ledger: {config.database.path}\n")
+class _Hello:
+    """Says where arbstr listens, once it does."""
+
+    def __init__(self, arbstr: Arbstr) -> None:
+        self._arbstr = arbstr
+
+    def running(self) -> None:
+        """Everything has started."""
+        config = self._arbstr.config
+        assert config is not None
+        names = ", ".join(provider.name for provider in config.providers)
+        for host, port, *_ in ctx.master.addons.get("proxyserver").listen_addrs():
+            shown = f"[{host}]" if ":" in host else host
+            sys.stderr.write(f"arbstr: listening at http://{shown}:{port}/v1\n")
+        sys.stderr.write(
+            f"arbstr: {config.path}; providers: {names}; ledger: {config.database.path}\n"
+        )
+
+
+def _unburden() -> None:
+    """Let mitmproxy not check the types of every field of every message: nobody else's code runs.
+
+    It does so unless Python runs with -O, for a tenth of a request's time.
+    """
+    http.MessageData.__post_init__ = lambda _: None
 
 
 def _quiet(*, verbose: bool) -> None:

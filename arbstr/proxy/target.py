@@ -7,6 +7,7 @@ that somebody could take for a priced one, and we do not, is refused.
 
 from __future__ import annotations
 
+import functools
 import re
 from urllib.parse import unquote
 
@@ -19,6 +20,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SEPARATORS = re.compile(r"[/\\]")
 _NO_LETTER = re.compile(r"^[^a-z0-9]+")
 _DECODINGS = 4
+_REMEMBERED = 256
+"""Answers kept: clients ask for few paths, over and over."""
 
 _MONEY_WORDS = (
     *("account", "admin", "balance", "child-key", "donat", "invoice", "key", "lightning"),
@@ -36,6 +39,7 @@ _API_WORDS = frozenset(
 """How paths begin that are about models. `GET /` of an old node told the balance of the key."""
 
 
+@functools.lru_cache(_REMEMBERED)
 def refusal(target: str) -> str | None:
     """Why the target of a request is refused; None for a path, with or without a query."""
     if not target.startswith("/") or target.startswith("//"):
@@ -56,6 +60,7 @@ def refusal(target: str) -> str | None:
     return None
 
 
+@functools.lru_cache(_REMEMBERED)
 def may_have_our_key(path: str) -> bool:
     """Whether a request to `path` (without its query) may carry our key.
 

@@ -123,7 +123,7 @@ class ChatReader:
         self.bill: Bill | None = None
         self.error: UpstreamError | None = None
         self._choices = ask.choices
-        self._finished: set[object] = set()
+        self._finished: set[int] = set()
 
     def read(self, event: Event) -> Mark:
         """Say what one event is."""
@@ -143,7 +143,8 @@ class ChatReader:
         choices = objects(chunk.get("choices"))
         for choice in choices:
             if choice.get("finish_reason"):
-                self._finished.add(choice.get("index", 0))
+                index = choice.get("index")
+                self._finished.add(index if isinstance(index, int) else 0)
             delta = choice.get("delta")
             if choice.get("text") or (isinstance(delta, dict) and any(map(delta.get, _CONTENT))):
                 mark = Mark.CONTENT

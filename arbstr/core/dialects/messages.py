@@ -195,7 +195,7 @@ def _read_count_body(body: bytes) -> Facts:
 
 def _read_count_ask(members: Members) -> Ask:
     return msgspec.structs.replace(
-        read_ask(members), dialect=COUNT_TOKENS.name, stream=False, output=False
+        read_ask(members), dialect=COUNT_TOKENS.name, stream=False, output=False, free=True
     )
 
 
