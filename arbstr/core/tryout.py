@@ -177,8 +177,12 @@ class Tryout:
             elif mark & (Mark.END | Mark.USAGE_ONLY):
                 self.waits_for_cost = False
 
-    def _event(self, event: Event) -> None:
+    def _event(self, event: Event, *, unfinished: bool = False) -> None:
         mark = self._reader.read(event)
+        if unfinished and (mark & Mark.BROKEN or event.data is None):
+            return  # cut in its middle, so it is no event (HTML standard, 9.2.6)
+        if unfinished and mark is Mark.CONTENT and not self.token:
+            return  # a stream that is cut here may still be another model's
         if mark & Mark.BROKEN:
             self._give_up("an event of the stream is not JSON")
         elif mark & Mark.ERROR:
@@ -202,7 +206,7 @@ class Tryout:
 
     def _end_of_stream(self) -> None:
         if (last := self._splitter.finish()) is not None:
-            self._event(last)
+            self._event(last, unfinished=True)
         if self.decided:
             self.waits_for_cost = False
         elif not self.token:

@@ -96,7 +96,7 @@ def _unburden() -> None:
 
     It does so unless Python runs with -O, for a tenth of a request's time.
     """
-    http.MessageData.__post_init__ = lambda _: None
+    http.MessageData.__post_init__ = lambda _: None  # type: ignore[method-assign]
 
 
 def _quiet(*, verbose: bool) -> None:
