@@ -9,7 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -185,7 +185,6 @@ def play(capture: Capture, pieces: Iterable[bytes], models: Sequence[Model]) -> 
 class Asked:
     """A request as the upstream got it."""
 
-    method: str
     path: str
     fields: tuple[tuple[str, str], ...]
     body: bytes
@@ -207,29 +206,20 @@ class Close(End):
     """It is closed, whatever was announced."""
 
 
-class Stall(End):
-    """Nothing more comes until the upstream stops."""
-
-
 type Answering = Callable[[Asked], Iterator[bytes]]
 
 
 @dataclass
 class Upstream:
-    """A server that answers with the bytes that `answering` gives for a request.
-
-    `asked`: every POST so far. Attributes are set before it is entered.
-    """
+    """A server that answers with the bytes that `answering` gives for a request."""
 
     answering: Answering
-    models: bytes = b'{"data": []}'
-    asked: list[Asked] = field(default_factory=list)
-    stopping: threading.Event = field(default_factory=threading.Event)
+    models: bytes
     url: str = ""
 
 
 @contextmanager
-def upstream(answering: Answering, models: bytes = b'{"data": []}') -> Iterator[Upstream]:
+def upstream(answering: Answering, models: bytes) -> Iterator[Upstream]:
     """Serve on a free port of 127.0.0.1. `models`: the body of ``GET /v1/models``."""
     served = Upstream(answering, models)
 
@@ -244,7 +234,6 @@ def upstream(answering: Answering, models: bytes = b'{"data": []}') -> Iterator[
     try:
         yield served
     finally:
-        served.stopping.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -264,8 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
-        asked = Asked("POST", self.path, tuple(self.headers.items()), body)
-        self.owner.asked.append(asked)
+        asked = Asked(self.path, tuple(self.headers.items()), body)
         with contextlib.suppress(ConnectionError, BrokenPipeError):
             self._play(self.owner.answering(asked))
 
@@ -281,8 +269,6 @@ class _Handler(BaseHTTPRequestHandler):
             socket.close(self.connection.detach())  # now: the base would send a FIN before
         except Close:
             pass
-        except Stall:
-            self.owner.stopping.wait()
         else:
             self.close_connection = False
 

@@ -77,7 +77,7 @@ class RouteBench:
             failures=self._breakers.failures,
             latency_ms=self._breakers.latency_ms,
             balance_msats=lambda _provider: 10**9,
-            unlisted=self._breakers.is_unlisted,
+            unlisted=lambda p, m: self._breakers.is_unlisted(p, m, "chat", 1.0),
             caps=self._caps,
             now_s=1.8e9,
         )

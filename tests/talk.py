@@ -10,7 +10,7 @@ from decimal import Decimal
 from arbstr.core.body import read_members
 from arbstr.core.breaker import Breakers
 from arbstr.core.catalog import Model
-from arbstr.core.dialects import Dialect, by_path
+from arbstr.core.dialects import PASS_THROUGH, Dialect, by_path
 from arbstr.core.exchange import (
     Abort,
     Answer,
@@ -176,24 +176,26 @@ class Talk:
         timing: Timing | None = None,
         paid_once: bool = False,
         limits: Limits | None = None,
+        passes_through: bool = False,
         **request: object,
     ) -> None:
-        """`request`: more members of the body."""
+        """`request`: more members of the body. `passes_through`: in no dialect that is judged."""
         self.breakers = Breakers()
         self.made: list[Command] = []
         self._end = b""
         members = read_members(json.dumps(api.request | {"stream": stream} | request).encode())
         found = [c if isinstance(c, Candidate) else candidate(c) for c in candidates]
+        dialect = PASS_THROUGH if passes_through else api.dialect
         self.exchange = Exchange(
             Ticket(
                 id=1,
                 instance="i",
                 endpoint=api.path,
                 client=None,
-                dialect=api.dialect,
-                ask=api.dialect.read_ask(members),
+                dialect=dialect,
+                ask=dialect.read_ask(members),
                 route=Route(Choice(None, "none"), "a", tuple(found)),
-                members=members,
+                members=None if passes_through else members,
                 paid_once=paid_once,
                 started_ms=0,
                 started_s=0.0,

@@ -11,16 +11,17 @@ from arbstr.core.tryout import Limits
 from tests.talk import (
     APIS,
     CHAT,
+    HTML,
     JSON,
     MESSAGES,
     RESPONSES,
     Api,
     Talk,
+    candidate,
     event,
 )
 
 each_api = pytest.mark.parametrize("api", APIS, ids=lambda api: api.dialect.name)
-RATE_LIMIT = b'{"error": {"message": "slow down", "code": "rate_limit"}}'
 COMMIT = ["head 1", "data"]
 
 
@@ -158,6 +159,15 @@ def test_a_bill_that_comes_later_still_reaches_the_ledger() -> None:
     assert talk.end(1, 6.0) == ["late 1"]
     assert talk.cost(1) == (47, "billed")
     assert talk.went_down == MESSAGES.stream
+
+
+def test_rubbish_in_place_of_the_bill_is_not_waited_for() -> None:
+    talk = Talk("a", api=MESSAGES, limits=Limits(event_bytes=500))
+    talk.start()
+    talk.head(1)
+    talk.data(1, MESSAGES.stream)
+    assert talk.data(1, b"x" * 600) == ["settle"]
+    assert talk.row.outcome == "ok"
 
 
 @pytest.mark.parametrize("how", ["end", "reset", "shut_down"])
@@ -360,6 +370,67 @@ def test_an_answer_over_the_limit_ends_it() -> None:
     assert talk.row.outcome == "interrupted"
 
 
+@each_api
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_wherever_it_is_cut_half_an_answer_never_looks_whole(api: Api, how: str) -> None:
+    whole = api.stream + api.bill
+    for cut in range(len(whole)):
+        talk = Talk("a", api=api, stream_options={"include_usage": True})
+        talk.start()
+        talk.head(1)
+        talk.data(1, whole[:cut])
+        getattr(talk, how)(1)
+        talk.settled()
+        outcome, down = talk.row.outcome, talk.went_down
+        if outcome == "ok":
+            assert api.text + api.usage + api.end in down
+            assert b'"error"' not in down
+        elif outcome == "interrupted":
+            assert last_error(talk)["code"] == "stream_interrupted"
+            assert api.end not in down
+            assert down.startswith(api.opening + api.text[:1])
+        else:
+            assert outcome == "error"
+            assert json.loads(down)["error"]["attempts"]
+
+
+# --- what passes through --------------------------------------------------------------------------
+
+
+def test_what_passes_through_goes_down_as_it_comes() -> None:
+    talk = Talk("a", "b", passes_through=True)
+    talk.start()
+    assert talk.exchange.body_for(candidate("a")) is None
+    assert talk.head(1, 404, fields=HTML) == ["head 1"]
+    assert talk.data(1, b"<h1>") == ["data"]
+    assert talk.data(1, b"Not found") == ["data"]
+    assert talk.end(1) == ["settle"]
+    assert talk.settled() == ["finish"]
+    assert talk.went_down == b"<h1>Not found"
+    assert (talk.row.outcome, talk.row.status) == ("error", 404)
+    assert (talk.row.cost_msats, talk.row.cost_source) == (None, "unknown")
+    assert talk.breakers.failures("p", "a") == 0
+
+
+def test_what_passes_through_is_billed_where_it_says_so() -> None:
+    talk = Talk("a", passes_through=True)
+    talk.start()
+    talk.head(1, fields=JSON)
+    talk.data(1, b'{"cost": {"total_msats": 47}}')
+    talk.end(1)
+    assert (talk.row.outcome, talk.row.cost_msats, talk.row.cost_source) == ("ok", 47, "billed")
+
+
+def test_what_passes_through_and_is_cut_breaks_the_connection() -> None:
+    talk = Talk("a", passes_through=True)
+    talk.start()
+    talk.head(1, fields=JSON)
+    talk.data(1, b'{"half": ')
+    assert talk.reset(1) == ["settle"]
+    assert talk.settled() == ["abort"]
+    assert talk.row.outcome == "interrupted"
+
+
 # --- the client leaves ----------------------------------------------------------------------------
 
 
@@ -392,6 +463,15 @@ def test_a_client_that_left_before_the_first_token_still_has_its_answer_billed()
     talk.leave()
     assert talk.answer(1, 200, CHAT.plain) == ["settle"]
     assert (talk.row.outcome, talk.row.cost_msats) == ("client_closed", 47)
+
+
+def test_nobody_waits_for_ever_for_an_answer_that_nobody_waits_for() -> None:
+    talk = Talk("a", "b", timing=Timing(total_s=20.0))
+    talk.start()
+    talk.leave()
+    assert talk.tick(20.0) == ["settle"]
+    assert talk.settled() == []
+    assert (talk.row.outcome, talk.attempt(1).error_code) == ("client_closed", "total_timeout")
 
 
 def test_a_client_that_leaves_during_a_pause_is_not_waited_for() -> None:

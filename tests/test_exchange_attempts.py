@@ -24,14 +24,6 @@ from tests.talk import (
 
 each_api = pytest.mark.parametrize("api", APIS, ids=lambda api: api.dialect.name)
 RATE_LIMIT = b'{"error": {"message": "slow down", "code": "rate_limit"}}'
-COMMIT = ["head 1", "data"]
-
-
-def last_error(talk: Talk) -> dict[str, object]:
-    """The error in the last event that went down."""
-    data = talk.went_down.strip().split(b"\n\n")[-1].partition(b"data: ")[2]
-    found: dict[str, object] = json.loads(data)["error"]
-    return found
 
 
 # --- clocks before the first token ----------------------------------------------------------------
@@ -93,6 +85,16 @@ def test_the_total_clock_counts_all_attempts() -> None:
     talk.start()
     assert talk.tick(5.0) == ["try 2: b"]
     assert talk.tick(8.0) == ["settle"]
+
+
+@each_api
+def test_a_first_token_that_is_cut_is_none(api: Api) -> None:
+    for missing in range(1, len(api.text) + 1):
+        talk = Talk("a", "b", api=api)
+        talk.start()
+        talk.head(1)
+        assert talk.data(1, api.opening + api.text[:-missing]) == []
+        assert talk.end(1) == ["try 2: b"]
 
 
 # --- the same model again -------------------------------------------------------------------------

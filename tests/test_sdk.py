@@ -37,6 +37,10 @@ allowed_models = ["gpt-4o-mini"]
 name = "poor"
 allowed_models = ["gpt-4o"]
 max_sats_per_request = 0.001
+[[policies.rules]]
+name = "capped"
+allowed_models = ["gpt-4o-mini"]
+max_sats_per_day = 0.4
 """
 WEATHER: ChatCompletionToolParam = {
     "type": "function",
@@ -199,6 +203,17 @@ def test_counting_tokens_costs_nobody_knows_what(arbstr: Running, to: Clients) -
     row = arbstr.request(raw.headers["x-arbstr-request-id"])
     assert (row["outcome"], row["model"]) == ("ok", "claude-sonnet-4.5")
     assert (row["cost_msats"], row["cost_source"]) == (None, "unknown")
+
+
+def test_counting_tokens_uses_up_no_cap(to: Clients) -> None:
+    for _ in range(5):
+        to.claude.messages.count_tokens(
+            model="arbstr/capped", messages=[{"role": "user", "content": "word " * 800}]
+        )
+    message = to.claude.messages.create(
+        model="arbstr/capped", max_tokens=100, messages=[{"role": "user", "content": "hello"}]
+    )
+    assert message.content
 
 
 def test_models_are_listed(to: Clients) -> None:
@@ -369,6 +384,16 @@ def test_a_prompt_that_fits_nowhere_is_told_so(to: Clients) -> None:
             model="mistral-small", messages=[{"role": "user", "content": "word " * 60_000}]
         )
     assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("path", "member"),
+    [("/chat/completions", "messages"), ("/messages", "messages"), ("/responses", "input")],
+)
+def test_too_many_messages_are_refused(to: Clients, path: str, member: str) -> None:
+    body = {"model": "gpt-4o-mini", member: [{"role": "user", "content": "x"}] * 10_001}
+    with pytest.raises(openai.BadRequestError, match="10,001 messages are more than 10,000"):
+        to.openai.post(path, body=body, cast_to=object)
 
 
 def test_the_root_answers_at_once(arbstr: Running) -> None:
