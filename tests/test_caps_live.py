@@ -40,7 +40,7 @@ max_sats_per_day = 10
 _BODY = {"model": "flat", "messages": [{"role": "user", "content": "hello"}]}
 
 
-def _one_sat(_asked: Asked) -> Iterator[bytes]:
+def answering(_asked: Asked) -> Iterator[bytes]:
     """An answer that costs just what it was expected to: the base fee of one sat."""
     answer = {
         "id": "x",
@@ -63,7 +63,13 @@ def _client() -> httpx2.Client:
 
 
 def test_a_hundred_at_once_against_a_cap_that_admits_ten(tmp_path: Path) -> None:
-    with upstream(_one_sat) as node:
+    served: list[Asked] = []
+
+    def counted(asked: Asked) -> Iterator[bytes]:
+        served.append(asked)
+        yield from answering(asked)
+
+    with upstream(counted, b"") as node:
         config = _CONFIG.format(url=node.url)
         with (
             running(tmp_path, config, NODE_KEY="sk-test-0123456789") as arbstr,
@@ -74,7 +80,7 @@ def test_a_hundred_at_once_against_a_cap_that_admits_ten(tmp_path: Path) -> None
             rows = Counter(row["outcome"] for row in arbstr.requests())
     assert Counter(answer.status_code for answer in answers) == {200: 10, 402: 90}
     assert rows == {"ok": 10, "refused": 90}
-    assert len(node.asked) == 10
+    assert len(served) == 10
     refusal = next(a for a in answers if a.status_code == 402).json()["error"]
     assert refusal["code"] == "cap_reached"
     assert "policies.rules.capped.max_sats_per_day" in refusal["message"]
@@ -82,7 +88,7 @@ def test_a_hundred_at_once_against_a_cap_that_admits_ten(tmp_path: Path) -> None
 
 
 def test_what_was_spent_counts_after_a_restart(tmp_path: Path) -> None:
-    with upstream(_one_sat) as node:
+    with upstream(answering, b"") as node:
         config = _CONFIG.format(url=node.url)
         with (
             running(tmp_path, config, NODE_KEY="sk-test-0123456789") as arbstr,

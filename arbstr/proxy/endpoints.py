@@ -117,18 +117,22 @@ class Endpoints:
             "open_requests": len(engine.open),
             "ledger": msgspec.to_builtins(msgspec.structs.replace(ledger, path=str(ledger.path))),
             "sync": self._sync.told(),
-            "balance_sats": {name: sats(msats) for name, msats in engine.balances.items()},
+            "balance_sats": {name: sats(msats) for name, msats in engine.world.balances.items()},
             "breakers": [
-                msgspec.to_builtins(s) for s in engine.breakers.snapshots(time.monotonic())
+                msgspec.to_builtins(s) for s in engine.world.breakers.snapshots(time.monotonic())
             ],
-            "overcharges": engine.overcharges,
+            "overcharges": engine.world.overcharges,
+            "unexplained_sats": {
+                name: sats(msats)
+                for name, msats in engine.world.balance_watch.unexplained_msats().items()
+            },
             "denied": dict(self._denied),
         }
 
     def models(self, _request: http.Request) -> Mapping[str, object]:
         """Every model, at its cheapest, and ``arbstr/NAME`` for every policy."""
         cheapest: dict[str, Model] = {}
-        for model in self._engine.catalog.models:
+        for model in self._engine.world.catalog.models:
             best = cheapest.get(model.id)
             if best is None or (model.price is not None and model.output_rate < best.output_rate):
                 cheapest[model.id] = model
@@ -140,7 +144,7 @@ class Endpoints:
     def providers(self, _request: http.Request) -> Mapping[str, object]:
         """Who sells, without keys."""
         engine = self._engine
-        known = [model.provider for model in engine.catalog.models]
+        known = [model.provider for model in engine.world.catalog.models]
         return {
             "object": "list",
             "data": [
@@ -149,7 +153,7 @@ class Endpoints:
                     "url": provider.url,
                     "key": "ours" if provider.api_key is not None else "the client's",
                     "models": known.count(provider.name),
-                    "balance_sats": sats(engine.balances.get(provider.name)),
+                    "balance_sats": sats(engine.world.balances.get(provider.name)),
                     "sync": self._sync.told().get(provider.name),
                 }
                 for provider in engine.state.config.providers

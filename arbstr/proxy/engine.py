@@ -23,26 +23,30 @@ from arbstr.config import Config, Provider
 from arbstr.core import exchange as core
 from arbstr.core.ask import Ask
 from arbstr.core.body import BadBodyError, Members, read_members
-from arbstr.core.breaker import Breakers
-from arbstr.core.caps import CapHit, Caps, Reservation
+from arbstr.core.caps import CapHit, Reservation
 from arbstr.core.catalog import Model
-from arbstr.core.conversation import Conversations
 from arbstr.core.dialects import PASS_THROUGH, Dialect, by_path
 from arbstr.core.dialects.base import Problem
 from arbstr.core.exchange import Attempt, Exchange, Ticket
-from arbstr.core.forecast import Forecast
 from arbstr.core.policy import Choice, UnknownPolicyError
-from arbstr.core.price import is_overcharge, sats
-from arbstr.core.receipt import attempt_row, final_row, first_row, late_cost, refused_row
+from arbstr.core.price import sats
+from arbstr.core.receipt import (
+    attempt_cost,
+    attempt_row,
+    final_row,
+    first_row,
+    late_cost,
+    refused_row,
+)
 from arbstr.core.record import AttemptRow, LateCost, RequestRow
-from arbstr.core.route import Candidate, Conditions, NoModelError, Route, plan
+from arbstr.core.route import Candidate, NoModelError, Route
 from arbstr.core.secret import Secret
 from arbstr.core.sse import comment
-from arbstr.market.catalog import make_catalog
 from arbstr.proxy import guard, headers, target
 from arbstr.proxy.messages import make_request, make_response, value, values
 from arbstr.proxy.state import State, make_state
 from arbstr.proxy.viewing import Viewing
+from arbstr.proxy.world import World
 
 logger = logging.getLogger(__name__)
 
@@ -93,26 +97,20 @@ class Open(msgspec.Struct):
 
 
 class Engine:
-    """Holds what outlives a request: prices, breakers, forecasts, caps, balances."""
+    """All requests between their routing and their rows."""
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self.instance = secrets.token_hex(4)
         self.state: State = make_state(config)
         self.ledger = ledger
-        self.synced: dict[str, tuple[Model, ...]] = {}
-        self.catalog = make_catalog(config, self.synced)
-        self.breakers = Breakers()
-        self.forecast = Forecast()
-        self.conversations = Conversations({p.name: p.cache_ttl_s for p in config.providers})
-        self.caps = Caps(config.policies)
-        self.balances: dict[str, int] = {}
+        self.world = World(config)
         self.open: dict[str, Open] = {}
-        self.overcharges = 0
         self.denied: Counter[str] = Counter()
         self.closing = False
         self.slow_client: Callable[[Client], bool] = lambda _: False
         self.viewing: Viewing | None = None
-        self._turns: dict[str, int] = {}
+        self._ours: set[tuple[int, int]] = set()
+        """Attempts under way that our key pays: (request id, n)."""
         self._last_id = 0
 
     @property
@@ -156,15 +154,7 @@ class Engine:
         self.state = make_state(config)
         if self.viewing is not None:
             self.viewing.use(config)
-        self.caps.configure(config.policies)
-        self.synced = {name: m for name, m in self.synced.items() if name in self.state.providers}
-        self.catalog = make_catalog(config, self.synced)
-
-    def listed(self, provider: str, models: tuple[Model, ...]) -> None:
-        """A sync has brought a good list."""
-        self.synced[provider] = models
-        self.catalog = make_catalog(self.state.config, self.synced)
-        self.breakers.relist(provider)
+        self.world.use(config)
 
     # --- routing ----------------------------------------------------------------------------------
 
@@ -187,7 +177,7 @@ class Engine:
             raise Refused(problem, blank) from None
         try:
             choice = self._choose(request, ask)
-            route = self._plan(ask, choice)
+            route = self.world.plan(ask, choice)
         except UnknownPolicyError as error:
             blank = self._ticket(flow, dialect, _no_route(ask), members)
             problem = Problem(400, str(error), "invalid_request_error", "unknown_policy")
@@ -225,27 +215,6 @@ class Engine:
             key=guard.bearer(request),
         )
 
-    def _plan(self, ask: Ask, choice: Choice) -> Route:
-        now_s, now_ms = time.monotonic(), _wall_ms()
-        conditions = Conditions(
-            open_circuits=lambda p, m: self.breakers.is_open(p, m, now_s),
-            failures=self.breakers.failures,
-            latency_ms=self.breakers.latency_ms,
-            balance_msats=self.balances.get,
-            unlisted=lambda p, m: self.breakers.is_unlisted(p, m, ask.dialect, now_s),
-            round_robin=self._turn,
-            warm=lambda a: self.conversations.warm(a, now_ms),
-            caps=self.caps,
-            now_s=now_ms / 1000,
-        )
-        policies = self.state.config.policies
-        return plan(ask, choice, self.catalog, policies, self.forecast, conditions)
-
-    def _turn(self, key: str, n: int) -> int:
-        turn = self._turns.get(key, -1) + 1
-        self._turns[key] = turn
-        return turn % n
-
     def _ticket(
         self,
         flow: http.HTTPFlow,
@@ -277,7 +246,7 @@ class Engine:
 
     def _reserve(self, ticket: Ticket) -> Reservation:
         expected = _to_hold(ticket.ask, ticket.route.candidates[0])
-        held = self.caps.reserve(ticket.route.choice.name, expected, _wall_ms())
+        held = self.world.caps.reserve(ticket.route.choice.name, expected, _wall_ms())
         if isinstance(held, CapHit):
             problem = Problem(402, str(held), "invalid_request_error", "cap_reached")
             raise Refused(problem, ticket)
@@ -290,7 +259,7 @@ class Engine:
         missing = expected_msats - sum(held.msats for held in reserved)
         if missing <= 0 or not reserved:
             return True
-        held = self.caps.reserve(policy, missing, _wall_ms())
+        held = self.world.caps.reserve(policy, missing, _wall_ms())
         if isinstance(held, CapHit):
             return False
         reserved.append(held)
@@ -302,7 +271,7 @@ class Engine:
             ticket,
             timing=self.state.timing,
             limits=self.state.limits,
-            breakers=self.breakers,
+            breakers=self.world.breakers,
             wall_ms=_wall_ms,
             keys=self.state.keys.and_also(_client_keys(self.real(flow))),
             jitter=lambda: random.uniform(0, 0.1),  # noqa: S311 - spreads retries, guards nothing
@@ -344,13 +313,17 @@ class Engine:
         client = self.real(flow)
         body = exchange.body_for(order.candidate)
         content = client.raw_content or b"" if body is None else body
+        key = self._key(client, provider)
         has_body = bool(content) or client.method in ("POST", "PUT", "PATCH")
         fields = headers.upstream(
             guard.without_token(client.headers.fields, state.config.server.auth_token),
             host=_authority(provider),
-            key=self._key(client, provider),
+            key=key,
             body_bytes=len(content) if has_body else None,
         )
+        if key is not None:
+            self._ours.add((exchange.ticket.id, order.n))
+            self.world.balance_watch.began(provider.name)
         return make_request(
             host=provider.host,
             port=provider.port,
@@ -426,8 +399,11 @@ class Engine:
             return
         row = found.row or final_row(exchange)
         for number, reservation in enumerate(found.reserved):
-            self.caps.settle(reservation, 0 if number else _spent(row))
-        self._learn(exchange, row)
+            self.world.caps.settle(reservation, 0 if number else _spent(row))
+        self.world.learn(exchange, row)
+        for attempt in exchange.attempts:
+            if not attempt.read_on:
+                self._watch_balance(exchange, attempt)
         if not self._has_row(flow, exchange.ticket):
             return
         loop = asyncio.get_running_loop()
@@ -455,8 +431,28 @@ class Engine:
     def late(self, exchange: Exchange, attempt: Attempt) -> None:
         """The bill of an attempt that was given up has come."""
         self.ledger.late(late_cost(exchange, attempt))
+        self._watch_balance(exchange, attempt)
         if self.viewing is not None:
             self.viewing.late(exchange, attempt)
+
+    def _watch_balance(self, exchange: Exchange, attempt: Attempt) -> None:
+        """An attempt that our key paid has its bill, or never will."""
+        tried = (exchange.ticket.id, attempt.n)
+        if tried not in self._ours:
+            return
+        self._ours.discard(tried)
+        cost, bill = attempt_cost(attempt), attempt.tryout.bill
+        billed = cost.msats if cost.source == "billed" else None
+        balance = None if bill is None else bill.balance_msats
+        provider = attempt.candidate.model.provider
+        missing = self.world.balance_watch.ended(provider, billed, balance)
+        if missing:
+            logger.warning(
+                "the balance at %s fell by %s sats more than the requests explain; does something "
+                "else use the key?",
+                provider,
+                sats(missing),
+            )
 
     def sent_down(self, flow: http.HTTPFlow, data: bytes) -> None:
         """For `stream.Service`: keep it where somebody looks."""
@@ -473,58 +469,6 @@ class Engine:
     def is_slow(self, client: Client) -> bool:
         """Whether `client` leaves bytes unread."""
         return self.slow_client(client)
-
-    # --- accounts ---------------------------------------------------------------------------------
-
-    def _learn(self, exchange: Exchange, row: RequestRow) -> None:
-        """What this answer teaches about prices, sizes and balances."""
-        if row.balance_msats is not None and row.provider is not None:
-            self.balances[row.provider] = row.balance_msats
-        ask = exchange.ticket.ask
-        for attempt in exchange.attempts:
-            if attempt.failure is not None:
-                failed = attempt.candidate.model
-                self.conversations.failed(ask, provider=failed.provider, model=failed.id)
-        answering = exchange.answering
-        if answering is None or not answering.tryout.ended or not exchange.ticket.dialect.metered:
-            return
-        self._watch_bill(row)
-        usage = answering.tryout.usage
-        model = answering.candidate.model
-        if usage is None or not ask.output:
-            return
-        self.forecast.learn(
-            policy=row.policy,
-            model=model.id,
-            prompt_bytes=None if ask.images else ask.prompt_bytes,
-            input_tokens=usage.prompt_tokens,
-            output_tokens=usage.output_tokens,
-            at_ms=row.started_at,
-            expected_output=answering.candidate.output_tokens,
-            choices=ask.choices,
-            max_output=ask.max_output,
-        )
-        self.conversations.answered(
-            ask,
-            provider=model.provider,
-            model=model.id,
-            now_ms=_wall_ms(),
-            cached_tokens=usage.cached_tokens,
-        )
-
-    def _watch_bill(self, row: RequestRow) -> None:
-        billed = row.cost_msats if row.cost_source == "billed" and row.attempts == 1 else None
-        if row.upstream_priced or not is_overcharge(billed, row.computed_msats):
-            return
-        self.overcharges += 1
-        logger.warning(
-            "overcharge: %s billed %s sats for %s, its prices say %s sats (request %s)",
-            row.provider,
-            sats(row.cost_msats),
-            row.model,
-            sats(row.computed_msats),
-            row.id,
-        )
 
     def _told(
         self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt | None

@@ -56,7 +56,7 @@ class Keeper:
         for provider, models in found.models.items():
             if provider in engine.state.providers:
                 self.sync.remember(provider, models)
-        earlier.relearn(engine.forecast, found.answers)
+        earlier.relearn(engine.world.forecast, found.answers)
 
     async def _settle_caps(self) -> None:
         """What the ledger says that today has cost, other processes included."""
@@ -70,11 +70,11 @@ class Keeper:
             logger.exception("what today has cost could not be read from the ledger")
             return
         for policy, msats in spent.items():
-            self._engine.caps.set_spent(policy, msats, day_of(now_ms))
+            self._engine.world.caps.set_spent(policy, msats, day_of(now_ms))
 
     def _listed(self, provider: str, models: tuple[Model, ...]) -> None:
         """A good list of models: use it, and keep it for the next start."""
-        self._engine.listed(provider, models)
+        self._engine.world.listed(provider, models)
         self._writer.prices(price_rows(models, _wall_ms()))
 
 
