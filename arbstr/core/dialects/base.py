@@ -11,9 +11,9 @@ import msgspec
 
 from arbstr.core.ask import Ask
 from arbstr.core.body import BadBodyError, Members
-from arbstr.core.errors import UpstreamError
-from arbstr.core.price import Bill
-from arbstr.core.shapes import objects
+from arbstr.core.errors import UpstreamError, read_error
+from arbstr.core.price import Bill, read_bill
+from arbstr.core.shapes import mapping, objects
 from arbstr.core.sse import Event
 from arbstr.core.usage import Usage
 
@@ -45,6 +45,44 @@ class Facts(msgspec.Struct, frozen=True):
     error: UpstreamError | None = None
     usage: Usage | None = None
     bill: Bill | None = None
+
+
+class Judge(msgspec.Struct, frozen=True):
+    """How one API's whole answers are judged.
+
+    `holds`: the list without which it is no answer; `read_usage`: of its ``usage``; `failed`:
+    whether it is an error under status 200, `failure` what is said of it where it says nothing.
+    """
+
+    holds: str
+    read_usage: Callable[[Mapping[str, object]], Usage | None]
+    failed: Callable[[Mapping[str, object]], bool] = lambda answer: bool(answer.get("error"))
+    failure: str = "a 200 answer holds an error"
+    may_be_empty: bool = True
+
+    def __call__(self, body: bytes) -> Facts:
+        """Judge a whole plain answer."""
+        answer = as_object(body)
+        if answer is None:
+            return Facts("the answer is not a JSON object")
+        usage, bill = self.read_usage(mapping(answer.get("usage"))), read_bill(answer)
+        if self.failed(answer):
+            return Facts(self.failure, read_error(answer, fallback=self.failure), usage, bill)
+        held = answer.get(self.holds)
+        if not isinstance(held, list) or not (objects(held) or self.may_be_empty):
+            return Facts(f"the answer has no {self.holds}", None, usage, bill)
+        return Facts(None, None, usage, bill)
+
+
+class StreamReader:
+    """What every reader keeps."""
+
+    __slots__ = ("bill", "error", "usage")
+
+    def __init__(self, _ask: Ask) -> None:
+        self.usage: Usage | None = None
+        self.bill: Bill | None = None
+        self.error: UpstreamError | None = None
 
 
 class Reader(Protocol):

@@ -13,9 +13,10 @@ from arbstr.core.ask import Ask
 from arbstr.core.body import Members
 from arbstr.core.dialects.base import (
     Dialect,
-    Facts,
+    Judge,
     Mark,
     Problem,
+    StreamReader,
     as_object,
     common_edits,
     fingerprint,
@@ -26,11 +27,11 @@ from arbstr.core.dialects.base import (
     read_model,
     texts,
 )
-from arbstr.core.errors import UpstreamError, read_error
-from arbstr.core.price import Bill, merge_bills, read_bill
+from arbstr.core.errors import read_error
+from arbstr.core.price import merge_bills, read_bill
 from arbstr.core.shapes import mapping, objects
 from arbstr.core.sse import Event, encode
-from arbstr.core.usage import Usage, from_openai
+from arbstr.core.usage import from_openai
 
 DONE = b"[DONE]"
 _CONTENT = (
@@ -100,28 +101,16 @@ def edits(members: Members, ask: Ask, model: str, limit: int | None) -> Mapping[
     return changes
 
 
-def read_body(body: bytes) -> Facts:
-    """Judge a whole plain answer."""
-    answer = as_object(body)
-    if answer is None:
-        return Facts("the answer is not a JSON object")
-    usage, bill = from_openai(mapping(answer.get("usage"))), read_bill(answer)
-    if answer.get("error"):
-        return Facts(_ERROR_IN_200, read_error(answer, fallback=_ERROR_IN_200), usage, bill)
-    if not objects(answer.get("choices")):
-        return Facts("the answer has no choices", None, usage, bill)
-    return Facts(None, None, usage, bill)
+read_body = Judge("choices", from_openai, may_be_empty=False)
 
 
-class ChatReader:
+class ChatReader(StreamReader):
     """Follows one chat stream. It is whole once every choice has ended and the usage is known."""
 
-    __slots__ = ("_choices", "_finished", "bill", "error", "usage")
+    __slots__ = ("_choices", "_finished")
 
     def __init__(self, ask: Ask) -> None:
-        self.usage: Usage | None = None
-        self.bill: Bill | None = None
-        self.error: UpstreamError | None = None
+        super().__init__(ask)
         self._choices = ask.choices
         self._finished: set[int] = set()
 

@@ -14,8 +14,10 @@ from arbstr.core.body import Members
 from arbstr.core.dialects.base import (
     Dialect,
     Facts,
+    Judge,
     Mark,
     Problem,
+    StreamReader,
     as_object,
     common_edits,
     error_object,
@@ -26,11 +28,11 @@ from arbstr.core.dialects.base import (
     read_model,
     texts,
 )
-from arbstr.core.errors import UpstreamError, read_error
-from arbstr.core.price import Bill, merge_bills, read_bill
+from arbstr.core.errors import read_error
+from arbstr.core.price import merge_bills, read_bill
 from arbstr.core.shapes import mapping, objects
 from arbstr.core.sse import Event, encode
-from arbstr.core.usage import Usage, count, from_anthropic
+from arbstr.core.usage import count, from_anthropic
 
 _ERROR_TYPES = {
     400: "invalid_request_error",
@@ -90,32 +92,21 @@ def edits(members: Members, _ask: Ask, model: str, limit: int | None) -> Mapping
     return common_edits(members, model, limit, "max_tokens")
 
 
-def read_body(body: bytes) -> Facts:
-    """Judge a whole plain answer."""
-    answer = as_object(body)
-    if answer is None:
-        return Facts("the answer is not a JSON object")
-    usage, bill = from_anthropic(mapping(answer.get("usage"))), read_bill(answer)
-    if answer.get("error") or answer.get("type") == "error":
-        return Facts(_ERROR_IN_200, read_error(answer, fallback=_ERROR_IN_200), usage, bill)
-    if not isinstance(answer.get("content"), list):
-        return Facts("the answer has no content", None, usage, bill)
-    return Facts(None, None, usage, bill)
+def _failed(answer: Mapping[str, object]) -> bool:
+    return bool(answer.get("error")) or answer.get("type") == "error"
 
 
-class MessagesReader:
+read_body = Judge("content", from_anthropic, _failed)
+
+
+class MessagesReader(StreamReader):
     """Follows one Messages stream.
 
     ``message_delta`` counts are totals, not additions: the last
     word on each bucket wins, so that nothing is counted twice.
     """
 
-    __slots__ = ("bill", "error", "usage")
-
-    def __init__(self, _ask: Ask) -> None:
-        self.usage: Usage | None = None
-        self.bill: Bill | None = None
-        self.error: UpstreamError | None = None
+    __slots__ = ()
 
     def read(self, event: Event) -> Mark:
         """Say what one event is."""

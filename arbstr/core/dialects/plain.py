@@ -14,15 +14,16 @@ from arbstr.core.dialects import chat
 from arbstr.core.dialects.base import (
     Dialect,
     Facts,
+    Judge,
     Mark,
+    StreamReader,
     as_object,
     common_edits,
     openai_error,
     positive,
     read_model,
 )
-from arbstr.core.errors import UpstreamError, read_error
-from arbstr.core.price import Bill, read_bill
+from arbstr.core.price import read_bill
 from arbstr.core.shapes import mapping
 from arbstr.core.sse import Event, encode
 from arbstr.core.usage import Usage, from_openai
@@ -40,18 +41,12 @@ def _read_embeddings_ask(members: Members) -> Ask:
     )
 
 
-def _read_embeddings_body(body: bytes) -> Facts:
-    answer = as_object(body)
-    if answer is None:
-        return Facts("the answer is not a JSON object")
-    usage, bill = from_openai(mapping(answer.get("usage"))), read_bill(answer)
-    if usage is not None and usage.output_tokens is None:
-        usage = Usage(usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens, 0)
-    if answer.get("error"):
-        return Facts(_ERROR_IN_200, read_error(answer, fallback=_ERROR_IN_200), usage, bill)
-    if not isinstance(answer.get("data"), list):
-        return Facts("the answer has no data", None, usage, bill)
-    return Facts(None, None, usage, bill)
+def _embedding_usage(usage: Mapping[str, object]) -> Usage | None:
+    """Embeddings have no output, and mostly do not say so."""
+    found = from_openai(usage)
+    if found is None or found.output_tokens is not None:
+        return found
+    return Usage(found.input_tokens, found.cached_tokens, found.cache_write_tokens, 0)
 
 
 def _read_completions_ask(members: Members) -> Ask:
@@ -87,15 +82,10 @@ def _read_any_body(body: bytes) -> Facts:
     return Facts(None, None, from_openai(mapping(answer.get("usage"))), read_bill(answer))
 
 
-class AnyReader:
+class AnyReader(StreamReader):
     """Follows a stream that nobody judges, for the cost it may name."""
 
-    __slots__ = ("bill", "error", "usage")
-
-    def __init__(self, _ask: Ask) -> None:
-        self.usage: Usage | None = None
-        self.bill: Bill | None = None
-        self.error: UpstreamError | None = None
+    __slots__ = ()
 
     def read(self, event: Event) -> Mark:
         """Every event goes down as it comes."""
@@ -115,7 +105,7 @@ EMBEDDINGS = Dialect(
     paths=("/v1/embeddings", "/embeddings"),
     read_ask=_read_embeddings_ask,
     edits=_only_model,
-    read_body=_read_embeddings_body,
+    read_body=Judge("data", _embedding_usage),
     reader=AnyReader,
     error_body=openai_error,
     error_event=chat.error_event,

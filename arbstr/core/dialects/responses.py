@@ -14,9 +14,10 @@ from arbstr.core.ask import Ask
 from arbstr.core.body import Members
 from arbstr.core.dialects.base import (
     Dialect,
-    Facts,
+    Judge,
     Mark,
     Problem,
+    StreamReader,
     as_object,
     common_edits,
     error_object,
@@ -28,11 +29,11 @@ from arbstr.core.dialects.base import (
     read_model,
     texts,
 )
-from arbstr.core.errors import UpstreamError, read_error
-from arbstr.core.price import Bill, merge_bills, read_bill
+from arbstr.core.errors import read_error
+from arbstr.core.price import merge_bills, read_bill
 from arbstr.core.shapes import mapping, objects
 from arbstr.core.sse import Event, encode
-from arbstr.core.usage import Usage, from_openai
+from arbstr.core.usage import from_openai
 
 _ENDS = ("response.completed", "response.incomplete")
 _FAILS = ("response.failed", "error")
@@ -81,28 +82,18 @@ def edits(members: Members, _ask: Ask, model: str, limit: int | None) -> Mapping
     return common_edits(members, model, limit, "max_output_tokens")
 
 
-def read_body(body: bytes) -> Facts:
-    """Judge a whole plain answer. ``status`` ``failed`` is an error under status 200."""
-    answer = as_object(body)
-    if answer is None:
-        return Facts("the answer is not a JSON object")
-    usage, bill = from_openai(mapping(answer.get("usage"))), read_bill(answer)
-    if answer.get("error") or answer.get("status") == "failed":
-        return Facts(_FAILED, read_error(answer, fallback=_FAILED), usage, bill)
-    if not isinstance(answer.get("output"), list):
-        return Facts("the answer has no output", None, usage, bill)
-    return Facts(None, None, usage, bill)
+def _failed(answer: Mapping[str, object]) -> bool:
+    """``status`` ``failed`` is an error under status 200."""
+    return bool(answer.get("error")) or answer.get("status") == "failed"
 
 
-class ResponsesReader:
+read_body = Judge("output", from_openai, _failed, _FAILED)
+
+
+class ResponsesReader(StreamReader):
     """Follows one Responses stream."""
 
-    __slots__ = ("bill", "error", "usage")
-
-    def __init__(self, _ask: Ask) -> None:
-        self.usage: Usage | None = None
-        self.bill: Bill | None = None
-        self.error: UpstreamError | None = None
+    __slots__ = ()
 
     def read(self, event: Event) -> Mark:
         """Say what one event is."""
