@@ -73,7 +73,8 @@ def computed_msats(price: Price, usage: Usage) -> int | None:
         (usage.cache_write_tokens or 0, write),
         (usage.output_tokens, price.output),
     ):
-        total = _EXACT.add(total, _EXACT.multiply(Decimal(tokens), per_token))
+        if tokens:
+            total = _EXACT.add(total, _EXACT.multiply(Decimal(tokens), per_token))
     return int(total.to_integral_value(rounding=ROUND_CEILING))
 
 

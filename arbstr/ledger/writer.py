@@ -51,6 +51,9 @@ _PATIENCE_S = 1.0
 _GIVE_UP_S = 1.0
 _NAP_S = 0.02
 """How long a first row may wait for its last one: where both have come, one write does."""
+_GATHER_S = 0.002
+"""How long the end of a request waits for the ends of others that are under way: the interpreter's
+lock changes hands several times for each transaction, which costs more than its rows do."""
 _AWAKE_S = 1.0
 """For how long after a write the thread only naps: a first row then need not wake it."""
 
@@ -110,6 +113,7 @@ class Writer:
         self._lost = 0
         self._closing = False
         self._asleep = False
+        self._begun: set[int] = set()
         self._error: str | None = None
         self._last_commit_ms: int | None = None
         # Signals to and from the thread:
@@ -187,6 +191,7 @@ class Writer:
         with self._wake:
             if len(self._waiting) < self._capacity and not self._closing:
                 self._waiting.append(_Waiting(self._now_ms(), item))
+                self._count(item)
                 if self._asleep or not isinstance(item, Begin):
                     self._wake.notify()
                 return
@@ -197,6 +202,13 @@ class Writer:
         if first:
             why = "the ledger is closed" if self._closing else "too many rows wait"
             logger.error("ledger: %s: rows are lost: %s", self._path, why)
+
+    def _count(self, item: Item) -> None:
+        """Keep account of what is under way."""
+        if isinstance(item, Begin):
+            self._begun.add(item.row.id)
+        elif isinstance(item, Finish):
+            self._begun.discard(item.row.id)
 
     # --- the thread -------------------------------------------------------------------------------
 
@@ -232,6 +244,10 @@ class Writer:
                 self._asleep = now_s >= self._awake_until_s
                 self._wake.wait(pause_s if self._asleep else min(pause_s, _NAP_S))
                 self._asleep = False
+            gathers = bool(self._waiting and self._begun) and not self._closing
+        if gathers:
+            time.sleep(_GATHER_S)
+        with self._wake:
             return list(itertools.islice(self._waiting, 1 if self._alone else BATCH_ITEMS))
 
     def _write(self, batch: list[_Waiting]) -> None:

@@ -131,6 +131,7 @@ class Arbstr:
         self._writer.start()
         engine.ledger = self._writer
         engine.slow_client = self._is_slow
+        engine.heard = lambda event: bool(self._listeners.of(event, ctx.master.addons))
         engine.denied = self.denied
         self.engine = engine
         self._keeper = Keeper(engine, self._writer)

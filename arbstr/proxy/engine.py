@@ -11,7 +11,7 @@ import logging
 import random
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -93,7 +93,7 @@ class Open(msgspec.Struct):
     reserved: list[Reservation]
     written: asyncio.Future[None] | None = None
     row: RequestRow | None = None
-    """Its row, once the answer's head was made of it."""
+    """Its row, once it has ended."""
 
 
 class Engine:
@@ -108,10 +108,12 @@ class Engine:
         self.denied: Counter[str] = Counter()
         self.closing = False
         self.slow_client: Callable[[Client], bool] = lambda _: False
+        self.heard: Callable[[str], bool] = lambda _: True
         self.viewing: Viewing | None = None
         self._ours: set[tuple[int, int]] = set()
         """Attempts under way that our key pays: (request id, n)."""
         self._last_id = 0
+        self._landed: deque[asyncio.Future[None]] = deque()
 
     @property
     def shows_attempts(self) -> bool:
@@ -364,7 +366,7 @@ class Engine:
             fields.append((b"retry-after", answer.retry_after.encode()))
         fields.append((b"content-length", str(len(answer.body)).encode()))
         fields += self._told(flow, exchange, answer.attempt)
-        row = self.open[flow.id].row = final_row(exchange)
+        row = self.open[flow.id].row or final_row(exchange)
         fields += headers.own(
             (
                 ("cost-sats", sats(row.cost_msats)),
@@ -397,23 +399,32 @@ class Engine:
         found = self.open.get(flow.id)
         if found is None:
             return
-        row = found.row or final_row(exchange)
+        row = found.row = final_row(exchange)
+        if self._has_row(flow, exchange.ticket):
+            self._write(found, row)
         for number, reservation in enumerate(found.reserved):
             self.world.caps.settle(reservation, 0 if number else _spent(row))
         self.world.learn(exchange, row)
         for attempt in exchange.attempts:
             if not attempt.read_on:
                 self._watch_balance(exchange, attempt)
-        if not self._has_row(flow, exchange.ticket):
-            return
+
+    def _write(self, found: Open, row: RequestRow) -> None:
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
         found.written = written
 
-        def done() -> None:
-            loop.call_soon_threadsafe(_resolve, written)
+        def done() -> None:  # on the ledger's thread; to wake the event loop once is enough
+            self._landed.append(written)
+            if len(self._landed) == 1:
+                loop.call_soon_threadsafe(self._land)
 
-        self.ledger.finish(row, tuple(map(attempt_row, exchange.attempts)), done)
+        self.ledger.finish(row, tuple(map(attempt_row, found.exchange.attempts)), done)
+
+    def _land(self) -> None:
+        """Rows are written: let their answers go."""
+        while self._landed:
+            _resolve(self._landed.popleft())
 
     async def wait_until_written(self, flow: http.HTTPFlow) -> None:
         """The gate: returns once the row is committed, or after a while all the same."""
@@ -469,6 +480,10 @@ class Engine:
     def is_slow(self, client: Client) -> bool:
         """Whether `client` leaves bytes unread."""
         return self.slow_client(client)
+
+    def is_heard(self, event: str) -> bool:
+        """Whether an add-on listens to `event`."""
+        return self.heard(event)
 
     def _told(
         self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt | None

@@ -41,6 +41,10 @@ class Service(Protocol):
         """How long an attempt that was given up is read on for its bill."""
         ...
 
+    def is_heard(self, event: str) -> bool:
+        """Whether an add-on listens to `event`: to offer it takes a while."""
+        ...
+
     def too_large(self, flow: http.HTTPFlow) -> http.Response:
         """The answer to a body over the limit."""
         ...

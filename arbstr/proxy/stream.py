@@ -262,11 +262,16 @@ class FallbackStream(HttpStream):
         assert self.exchange is not None
         yield from self.show_failed(but=attempt)
         self.flow.response = self.service.head(self.flow, self.exchange, attempt)
-        yield HttpResponseHeadersHook(self.flow)
+        yield from self.offer_head()
         if self.exchange.client_here:
             response = self.service.response_down(self.flow)
             head = ResponseHeaders(self.stream_id, response, end_stream=False)
             yield SendHttp(head, self.context.client)
+
+    def offer_head(self) -> layer.CommandGenerator[None]:
+        """The head of an answer, for add-ons that want to see it."""
+        if self.service.is_heard(HttpResponseHeadersHook.name):
+            yield HttpResponseHeadersHook(self.flow)
 
     def settle(self) -> layer.CommandGenerator[None]:
         """Have the row written, then send what was waiting for it."""
@@ -274,10 +279,10 @@ class FallbackStream(HttpStream):
         assert exchange is not None
         if exchange.answering is None:
             yield from self.show_failed()
+        self.service.settle(self.flow, exchange)
         if exchange.whole is not None:
             self.flow.response = self.service.answer(self.flow, exchange, exchange.whole)
-            yield HttpResponseHeadersHook(self.flow)
-        self.service.settle(self.flow, exchange)
+            yield from self.offer_head()
         if exchange.client_here and self.flow.response is not None:
             self.flow.response.timestamp_end = time.time()
             yield HttpResponseHook(self.flow)

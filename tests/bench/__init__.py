@@ -1,0 +1,1 @@
+"""The benchmarks: arbstr beside bare mitmdump and beside its peers, always in one run."""
