@@ -131,13 +131,13 @@ with writing(path) as writer:
     finish(writer, row(1))
     small = path.with_name("a.db-wal").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (small, resource.RLIM_INFINITY))
-    for n in range(2, 400):
+    for n in range(2, 4000):
         writer.finish(row(n), ())
     wait_for(lambda: not writer.health().ok)
     print(writer.health().last_error)
     assert writer.health().queued > 0 and writer.health().lost == 0
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    finish(writer, row(400))
+    finish(writer, row(4000))
     wait_for(lambda: writer.health().ok)
 """
 
@@ -145,7 +145,7 @@ with writing(path) as writer:
 def test_a_full_disk_is_waited_out(tmp_path: Path) -> None:
     said = from_outside(FULL, tmp_path / "a.db")
     assert "full" in said or "I/O" in said
-    assert len(ids(tmp_path / "a.db")) == 400
+    assert len(ids(tmp_path / "a.db")) == 4000
     assert_sound(tmp_path / "a.db")
 
 

@@ -30,7 +30,7 @@ INSERT INTO prices VALUES
   ('routstr', 'gpt-4o', 1767268800000, '0.5', '2', NULL, NULL, '0', x'7b7d', 1767268800000);
 INSERT INTO instances VALUES ('old', 1, 1767268800000, NULL);
 """
-ROWS = (ROWS_OF_V1,)
+ROWS = (ROWS_OF_V1, ROWS_OF_V1)
 """By version: rows as that arbstr left them, written out."""
 
 

@@ -347,7 +347,7 @@ def test_the_writer_packs_what_has_grown_long(tmp_path: Path) -> None:
         finish(writer, row(count, started_at=NOON_MS, ttft_ms=10_000))
         totals = reader.totals(Filters())
         ((length,),) = execute(path, "SELECT max(length(ttft), length(latency)) FROM rollups")
-    assert int(str(length)) <= 2048
+    assert int(str(length)) <= 512
     assert totals.ttft_p50_ms == pytest.approx(24, rel=0.05)
     assert (totals.total, totals.attempts) == (count, count)
 

@@ -186,6 +186,7 @@ FROM attempt_rows;
 
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("requests, attempts, prices, instances, hourly roll-ups", _V1),
+    Migration("no index of long histograms: none grows long", "DROP INDEX rollups_long;\n"),
 )
 
 

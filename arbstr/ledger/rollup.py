@@ -22,7 +22,6 @@ that has grown long in as few letters as say the same.
 from __future__ import annotations
 
 import bisect
-import json
 import sqlite3
 import time
 from collections import Counter
@@ -75,7 +74,8 @@ _PAGE = 256
 _CHUNK = 8192
 _YIELD_S = 50e-6
 """Long enough for another thread to get the lock: after `sleep(0)` this one has it back first."""
-_LONG = "length(ttft) > 2048 OR length(latency) > 2048"
+_SHORT = 32
+"""Letters, of which packing would save too few."""
 
 
 def letter(duration: str, shown: str = "b.letter") -> str:
@@ -83,11 +83,10 @@ def letter(duration: str, shown: str = "b.letter") -> str:
     return f"(SELECT {shown} FROM buckets b WHERE b.low <= {duration} ORDER BY b.low DESC LIMIT 1)"
 
 
-def _summing(sign: str, shown: str) -> str:
-    sums = ", ".join(f"{sign}coalesce(sum({sql}), 0)" for sql in MEASURES.values())
-    texts = ", ".join(
-        f"coalesce(group_concat({letter(sql, shown)}, ''), '')" for sql in TIMES.values()
-    )
+def _moving(sign: str, shown: str) -> str:
+    """SQL that adds one ended request to its row of ``rollups``, or takes it away."""
+    sums = ", ".join(f"{sign}coalesce({sql}, 0)" for sql in MEASURES.values())
+    texts = ", ".join(f"coalesce({letter(sql, shown)}, '')" for sql in TIMES.values())
     columns = ", ".join((*KEY, *MEASURES, *TIMES))
     grown = ", ".join(
         [f"{name} = {name} + excluded.{name}" for name in MEASURES]
@@ -96,31 +95,36 @@ def _summing(sign: str, shown: str) -> str:
     return (
         f"INSERT INTO rollups ({columns}) SELECT r.started_at / {HOUR_MS}, r.model, r.provider,"
         f" r.policy, r.client, r.outcome, {sums}, {texts} FROM request_rows r"
-        f" WHERE r.id IN (SELECT value FROM json_each(?)) AND r.outcome <> {IN_FLIGHT}"
-        f" GROUP BY 1, 2, 3, 4, 5, 6 ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {grown}"
+        f" WHERE r.id = ? AND r.outcome <> {IN_FLIGHT}"
+        f" ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {grown}"
     )
 
 
-_ADD = _summing("", "b.letter")
-_SUBTRACT = _summing("-", f"char(unicode(b.letter) + {_PAGE})")
+_ADD = _moving("", "b.letter")
+_SUBTRACT = _moving("-", f"char(unicode(b.letter) + {_PAGE})")
+_GROWN = (
+    f"SELECT {', '.join(KEY)}, ttft, latency FROM rollups"
+    f" WHERE hour = ? AND max(length(ttft), length(latency)) > {_SHORT}"
+)
+_PACKED = (
+    f"UPDATE rollups SET ttft = ?, latency = ? WHERE {' AND '.join(f'{name} = ?' for name in KEY)}"
+)
 
 
 def add(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
     """Put those of the requests `ids` that have ended into the sums. Raises sqlite3.Error."""
-    connection.execute(_ADD, (json.dumps(list(ids)),))
-    for *key, ttft, latency in connection.execute(
-        f"SELECT {', '.join(KEY)}, ttft, latency FROM rollups WHERE {_LONG}"
-    ).fetchall():
-        connection.execute(
-            "UPDATE rollups SET ttft = ?, latency = ? WHERE hour = ? AND model = ?"
-            " AND provider = ? AND policy = ? AND client = ? AND outcome = ?",
-            (pack(count(ttft)), pack(count(latency)), *key),
-        )
+    connection.executemany(_ADD, [(request_id,) for request_id in ids])
 
 
 def subtract(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
     """Take those of the requests `ids` that have ended out of the sums. Raises sqlite3.Error."""
-    connection.execute(_SUBTRACT, (json.dumps(list(ids)),))
+    connection.executemany(_SUBTRACT, [(request_id,) for request_id in ids])
+
+
+def pack_hour(connection: sqlite3.Connection, hour: int) -> None:
+    """Shorten the histograms of an hour, all but the shortest. Raises sqlite3.Error."""
+    for *key, ttft, latency in connection.execute(_GROWN, (hour,)).fetchall():
+        connection.execute(_PACKED, (pack(count(ttft)), pack(count(latency)), *key))
 
 
 def count(text: str) -> Counter[int]:

@@ -35,6 +35,10 @@ from arbstr.ledger.tables import (
 
 _EARLY_MAX = 1000
 _CHECKPOINT_PAGES = 4000
+_PACK_ROWS = 128
+"""So seldom are histograms packed, and so often that a row of ``rollups`` stays within a quarter of
+its page: what is longer goes to pages of its own, which are freed and taken anew with each write.
+"""
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -73,7 +77,12 @@ def _insert(table: str, columns: Sequence[str], conflict: str) -> str:
 
 _NEW = ", ".join(f"{name} = excluded.{name}" for name in REQUEST_COLUMNS if name != "id")
 _BEGIN = _insert("request_rows", REQUEST_COLUMNS, "(id) DO NOTHING")
-_FINISH = _insert("request_rows", REQUEST_COLUMNS, f"(id) DO UPDATE SET {_NEW}")
+_FINISH = _insert(
+    "request_rows",
+    REQUEST_COLUMNS,
+    f"(id) DO UPDATE SET {_NEW} WHERE request_rows.outcome = {IN_FLIGHT}",
+)
+_FINISH_AGAIN = _insert("request_rows", REQUEST_COLUMNS, f"(id) DO UPDATE SET {_NEW}")
 _ATTEMPT = _insert(
     "attempt_rows",
     ATTEMPT_COLUMNS,
@@ -81,7 +90,7 @@ _ATTEMPT = _insert(
     + ", ".join(f"{name} = excluded.{name}" for name in ATTEMPT_COLUMNS[2:]),
 )
 _ENDED = (
-    "SELECT id FROM request_rows"
+    "SELECT id, started_at FROM request_rows"
     f" WHERE id IN (SELECT value FROM json_each(?)) AND outcome <> {IN_FLIGHT}"
 )
 _LATE_ATTEMPT = (
@@ -117,6 +126,7 @@ class Store:
         self._path = path
         self._instance = instance
         self._early: OrderedDict[int, list[LateCost]] = OrderedDict()
+        self._grown: list[int] = []
         with database.opening(path):
             database.create(path)
             opened = database.file_id(path)
@@ -200,18 +210,23 @@ class Store:
             moved = True
         database.let_go(self._database, moved=moved)
 
-    def _settle(self, ended: Mapping[int, Finish], late: Iterable[LateCost]) -> list[LateCost]:
-        """Write the ends and the late costs; returns those whose request has not ended yet."""
+    def _settle(self, ended: Mapping[int, Finish], late: Sequence[LateCost]) -> list[LateCost]:
+        """Write the ends and the late costs; returns those whose request has not ended yet.
+
+        Rows that had ended before are in the sums as they were, and are taken out of them first:
+        those of late costs, and those that end again (finished twice, interrupted by a process that
+        took this one for dead, or tried again after a failure that did not undo them).
+        """
         connection, number = self._connection, self._names.number
-        touched = json.dumps([*ended, *{cost.request_id for cost in late} - ended.keys()])
-        before = {row_id for (row_id,) in connection.execute(_ENDED, (touched,))}
-        if before:
-            rollup.subtract(connection, before)
-            connection.executemany(
-                "DELETE FROM attempt_rows WHERE request_id = ?",
-                [(row_id,) for row_id in before & ended.keys()],
-            )
-        connection.executemany(_FINISH, [pack_request(item.row, number) for item in ended.values()])
+        again = [
+            row_id
+            for row_id, item in ended.items()
+            if not connection.execute(_FINISH, pack_request(item.row, number)).rowcount
+        ]
+        before = self._ended_before({cost.request_id for cost in late} - ended.keys())
+        rollup.subtract(connection, [*again, *before])
+        if again:
+            self._finish_again([ended[row_id] for row_id in again])
         connection.executemany(
             _ATTEMPT,
             [
@@ -226,8 +241,32 @@ class Store:
                 self._late(cost)
             else:
                 early.append(cost)
-        rollup.add(connection, before | ended.keys())
+        rollup.add(connection, [*ended, *before])
+        self._pack_grown([*(item.row.started_at for item in ended.values()), *before.values()])
         return early
+
+    def _ended_before(self, ids: Iterable[int]) -> dict[int, int]:
+        """Those of the requests `ids` that have ended, and when they had started (UTC ms)."""
+        if not ids:
+            return {}
+        return dict(self._connection.execute(_ENDED, (json.dumps(list(ids)),)))
+
+    def _finish_again(self, items: Sequence[Finish]) -> None:
+        """Write rows over those that had ended; their old attempts are no longer true."""
+        self._connection.executemany(
+            "DELETE FROM attempt_rows WHERE request_id = ?", [(item.row.id,) for item in items]
+        )
+        self._connection.executemany(
+            _FINISH_AGAIN, [pack_request(item.row, self._names.number) for item in items]
+        )
+
+    def _pack_grown(self, started_at: Iterable[int]) -> None:
+        """Pack the histograms of hours that have grown: requests of `started_at` (UTC ms) more."""
+        self._grown += [at_ms // rollup.HOUR_MS for at_ms in started_at]
+        if len(self._grown) >= _PACK_ROWS:
+            for hour in set(self._grown):
+                rollup.pack_hour(self._connection, hour)
+            self._grown.clear()
 
     def _late(self, cost: LateCost) -> None:
         known = cost.cost_msats is not None
