@@ -15,6 +15,7 @@ more rows wait than the bound       the newest is lost, and counted; its request
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import sqlite3
@@ -80,6 +81,27 @@ class _Waiting(msgspec.Struct, frozen=True):
     item: Item
 
 
+class _Bell:
+    """Wakes the one thread that waits for it; a ring that nobody waits for is heard later.
+
+    A bare lock that whoever rings lets go: a `threading.Condition`, which is written in Python,
+    takes ten times as long, on both sides, with the interpreter's lock in hand.
+    """
+
+    def __init__(self) -> None:
+        self._silence = threading.Lock()
+        self._silence.acquire()
+
+    def ring(self) -> None:
+        """Wake the thread, or have its next `wait` return at once."""
+        with contextlib.suppress(RuntimeError):  # it rings already
+            self._silence.release()
+
+    def wait(self, timeout_s: float) -> None:
+        """Return at the next ring; after `timeout_s` all the same."""
+        self._silence.acquire(timeout=timeout_s)
+
+
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -107,8 +129,8 @@ class Writer:
         self._now_ms = now_ms
         self._live = LiveFile(path, instance)
         self._thread = threading.Thread(target=self._run, name="arbstr-ledger", daemon=True)
-        # Shared with the callers, under the lock of `_wake`:
-        self._wake = threading.Condition()
+        # Shared with the callers, under the lock:
+        self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._lost = 0
         self._closing = False
@@ -117,6 +139,7 @@ class Writer:
         self._error: str | None = None
         self._last_commit_ms: int | None = None
         # Signals to and from the thread:
+        self._bell = _Bell()
         self._ready = threading.Event()
         self._give_up = threading.Event()
         self._refused: LedgerError | None = None
@@ -163,7 +186,7 @@ class Writer:
 
     def health(self) -> LedgerHealth:
         """How it is now. Never blocks on the disk."""
-        with self._wake:
+        with self._lock:
             oldest = self._waiting[0].since_ms if self._waiting else None
             return LedgerHealth(
                 path=self._path,
@@ -177,31 +200,26 @@ class Writer:
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Write what waits, and stop. False if something could not be written in time."""
-        with self._wake:
+        with self._lock:
             self._closing = True
-            self._wake.notify()
+        self._bell.ring()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
             self._give_up.set()
             self._thread.join(_GIVE_UP_S)
-        with self._wake:
+        with self._lock:
             return not self._waiting
 
     def _put(self, item: Item) -> None:
-        with self._wake:
-            if len(self._waiting) < self._capacity and not self._closing:
+        with self._lock:
+            taken = len(self._waiting) < self._capacity and not self._closing
+            if taken:
                 self._waiting.append(_Waiting(self._now_ms(), item))
                 self._count(item)
-                if self._asleep or not isinstance(item, Begin):
-                    self._wake.notify()
-                return
-            if isinstance(item, Begin | Prices):
-                return  # the end of the request, and the next sync, say the same again
-            self._lost += 1
-            first = self._lost == 1
-        if first:
-            why = "the ledger is closed" if self._closing else "too many rows wait"
-            logger.error("ledger: %s: rows are lost: %s", self._path, why)
+        if not taken:
+            self._refuse(item)
+        elif self._asleep or not isinstance(item, Begin):
+            self._bell.ring()
 
     def _count(self, item: Item) -> None:
         """Keep account of what is under way."""
@@ -209,6 +227,17 @@ class Writer:
             self._begun.add(item.row.id)
         elif isinstance(item, Finish):
             self._begun.discard(item.row.id)
+
+    def _refuse(self, item: Item) -> None:
+        """There is no room, or no time, for `item`."""
+        if isinstance(item, Begin | Prices):
+            return  # the end of the request, and the next sync, say the same again
+        with self._lock:
+            self._lost += 1
+            first = self._lost == 1
+        if first:
+            why = "the ledger is closed" if self._closing else "too many rows wait"
+            logger.error("ledger: %s: rows are lost: %s", self._path, why)
 
     # --- the thread -------------------------------------------------------------------------------
 
@@ -237,18 +266,22 @@ class Writer:
             self._ready.set()
 
     def _take(self) -> list[_Waiting]:
-        with self._wake:
-            if not self._waiting and not self._closing:
-                now_s = time.monotonic()
-                pause_s = max(0.0, self._upkeep_at_s - now_s)
-                self._asleep = now_s >= self._awake_until_s
-                self._wake.wait(pause_s if self._asleep else min(pause_s, _NAP_S))
-                self._asleep = False
-            gathers = bool(self._waiting and self._begun) and not self._closing
-        if gathers:
+        self._bell.wait(self._may_sleep_s())
+        self._asleep = False
+        if self._waiting and self._begun and not self._closing:
             time.sleep(_GATHER_S)
-        with self._wake:
+        with self._lock:
             return list(itertools.islice(self._waiting, 1 if self._alone else BATCH_ITEMS))
+
+    def _may_sleep_s(self) -> float:
+        """For how long nothing is to be done. A first row rings only if that is more than a nap."""
+        now_s = time.monotonic()
+        with self._lock:
+            if self._waiting or self._closing:
+                return 0.0
+            self._asleep = now_s >= self._awake_until_s
+        pause_s = max(0.0, self._upkeep_at_s - now_s)
+        return pause_s if self._asleep else min(pause_s, _NAP_S)
 
     def _write(self, batch: list[_Waiting]) -> None:
         try:
@@ -277,7 +310,7 @@ class Writer:
     def _leave(self, batch: list[_Waiting], *, lost: bool = False) -> None:
         """Take `batch` out of the queue."""
         self._alone = max(0, self._alone - len(batch))
-        with self._wake:
+        with self._lock:
             for _ in batch:
                 self._waiting.popleft()
             self._lost += len(batch) if lost else 0
@@ -323,7 +356,7 @@ class Writer:
         busy = database.is_busy(error)
         if not busy or now_s - self._failing_since_s >= _PATIENCE_S:
             line = f"{self._path}: {error}"
-            with self._wake:
+            with self._lock:
                 known, self._error = self._error, line
             if known is None:
                 logger.error("ledger: %s (rows wait in memory)", line)
@@ -338,7 +371,7 @@ class Writer:
     def _worked(self, *, committed: bool = True) -> None:
         self._failing_since_s = None
         self._pause_s = _PAUSE_S[0]
-        with self._wake:
+        with self._lock:
             known, self._error = self._error, None
             if committed:
                 self._awake_until_s = time.monotonic() + _AWAKE_S
