@@ -74,7 +74,7 @@ def computed_msats(price: Price, usage: Usage) -> int | None:
         (usage.output_tokens, price.output),
     ):
         if tokens:
-            total = _EXACT.add(total, _EXACT.multiply(Decimal(tokens), per_token))
+            total = _EXACT.fma(tokens, per_token, total)
     return int(total.to_integral_value(rounding=ROUND_CEILING))
 
 

@@ -126,7 +126,7 @@ def final_row(exchange: Exchange) -> RequestRow:
         reasoning_tokens=usage.reasoning_tokens,
         estimated_msats=None if shown is None else _whole(shown.candidate.expected_msats),
         cost_msats=sum(known) if known else None,
-        cost_source=_source(costs, None if answering is None else attempt_cost(answering)),
+        cost_source=_source(costs, None if answering is None else costs[answering.n - 1]),
         computed_msats=computed,
         baseline_msats=saved_from,
         balance_msats=balances[-1] if balances else None,
