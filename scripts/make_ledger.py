@@ -23,8 +23,9 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from arbstr.core.record import AttemptRow, Outcome, RequestRow
+from arbstr.ledger.items import Begin, Finish, Item
 from arbstr.ledger.queries import Filters, Reader
-from arbstr.ledger.store import Begin, Finish, Item, Store
+from arbstr.ledger.store import Store
 
 DAY_MS = 86_400_000
 BATCH_ROWS = 5000

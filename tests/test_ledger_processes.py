@@ -9,8 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from arbstr.ledger.items import Begin
 from arbstr.ledger.queries import Filters
-from arbstr.ledger.store import Begin, Store
+from arbstr.ledger.store import Store
 from tests.ledger_kit import (
     NOON_MS,
     assert_sound,

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from arbstr.core.record import AttemptRow, LateCost, RequestRow
 from arbstr.ledger import rollup
+from arbstr.ledger.items import Begin, Finish, Item, Late
 from arbstr.ledger.queries import By, Filters, Totals
-from arbstr.ledger.store import Begin, Finish, Item, Late, Store
+from arbstr.ledger.store import Store
 from tests.ledger_kit import (
     DAY_MS,
     HOUR_MS,

@@ -31,8 +31,9 @@ from arbstr.core.record import AttemptRow, LateCost, PriceRow, RequestRow
 from arbstr.ledger import database
 from arbstr.ledger.database import LedgerError
 from arbstr.ledger.instances import LiveFile
+from arbstr.ledger.items import Begin, Finish, Item, Late, Prices
 from arbstr.ledger.recovery import open_or_replace
-from arbstr.ledger.store import Begin, Finish, Item, Late, Prices, Store
+from arbstr.ledger.store import Store
 
 __all__ = ["LedgerError", "LedgerHealth", "Writer"]
 
