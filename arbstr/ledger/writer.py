@@ -15,7 +15,6 @@ more rows wait than the bound       the newest is lost, and counted; its request
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import sqlite3
@@ -29,6 +28,7 @@ import msgspec
 
 from arbstr.core.record import AttemptRow, LateCost, PriceRow, RequestRow
 from arbstr.ledger import database
+from arbstr.ledger.bell import Bell
 from arbstr.ledger.database import LedgerError
 from arbstr.ledger.instances import LiveFile
 from arbstr.ledger.items import Begin, Finish, Item, Late, Prices
@@ -53,9 +53,10 @@ _PATIENCE_S = 1.0
 _GIVE_UP_S = 1.0
 _NAP_S = 0.02
 """How long a first row may wait for its last one: where both have come, one write does."""
-_GATHER_S = 0.002
+_GATHER_S = 0.001
 """How long the end of a request waits for the ends of others that are under way: the interpreter's
-lock changes hands several times for each transaction, which costs more than its rows do."""
+lock changes hands several times for each transaction, which costs more than its rows do. (Longer
+brings no more of them together: while the loop has work, the lock is not to be had anyway.)"""
 _AWAKE_S = 1.0
 """For how long after a write the thread only naps: a first row then need not wake it."""
 
@@ -80,27 +81,6 @@ class LedgerHealth(msgspec.Struct, frozen=True):
 class _Waiting(msgspec.Struct, frozen=True):
     since_ms: int
     item: Item
-
-
-class _Bell:
-    """Wakes the one thread that waits for it; a ring that nobody waits for is heard later.
-
-    A bare lock that whoever rings lets go: a `threading.Condition`, which is written in Python,
-    takes ten times as long, on both sides, with the interpreter's lock in hand.
-    """
-
-    def __init__(self) -> None:
-        self._silence = threading.Lock()
-        self._silence.acquire()
-
-    def ring(self) -> None:
-        """Wake the thread, or have its next `wait` return at once."""
-        with contextlib.suppress(RuntimeError):  # it rings already
-            self._silence.release()
-
-    def wait(self, timeout_s: float) -> None:
-        """Return at the next ring; after `timeout_s` all the same."""
-        self._silence.acquire(timeout=timeout_s)
 
 
 def _wall_ms() -> int:
@@ -130,17 +110,18 @@ class Writer:
         self._now_ms = now_ms
         self._live = LiveFile(path, instance)
         self._thread = threading.Thread(target=self._run, name="arbstr-ledger", daemon=True)
-        # Shared with the callers, under the lock:
+        # What is under way; of the callers, the thread looks only whether it is anything:
+        self._begun: set[int] = set()
+        # Shared with the callers, changed under the lock:
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._lost = 0
         self._closing = False
         self._asleep = False
-        self._begun: set[int] = set()
         self._error: str | None = None
         self._last_commit_ms: int | None = None
         # Signals to and from the thread:
-        self._bell = _Bell()
+        self._bell = Bell()
         self._ready = threading.Event()
         self._give_up = threading.Event()
         self._refused: LedgerError | None = None
@@ -166,6 +147,7 @@ class Writer:
 
     def begin(self, row: RequestRow) -> None:
         """Queue the first row of a request that goes up."""
+        self._begun.add(row.id)
         self._put(Begin(row))
 
     def finish(
@@ -175,6 +157,7 @@ class Writer:
         done: Callable[[], None] | None = None,
     ) -> None:
         """Queue the final row. `done` is called on the writer's thread once it is committed."""
+        self._begun.discard(row.id)
         self._put(Finish(row, attempts, done))
 
     def late(self, cost: LateCost) -> None:
@@ -212,22 +195,15 @@ class Writer:
             return not self._waiting
 
     def _put(self, item: Item) -> None:
+        waiting = _Waiting(self._now_ms(), item)
         with self._lock:
             taken = len(self._waiting) < self._capacity and not self._closing
             if taken:
-                self._waiting.append(_Waiting(self._now_ms(), item))
-                self._count(item)
+                self._waiting.append(waiting)
         if not taken:
             self._refuse(item)
         elif self._asleep or not isinstance(item, Begin):
             self._bell.ring()
-
-    def _count(self, item: Item) -> None:
-        """Keep account of what is under way."""
-        if isinstance(item, Begin):
-            self._begun.add(item.row.id)
-        elif isinstance(item, Finish):
-            self._begun.discard(item.row.id)
 
     def _refuse(self, item: Item) -> None:
         """There is no room, or no time, for `item`."""
