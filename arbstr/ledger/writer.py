@@ -110,14 +110,15 @@ class Writer:
         self._now_ms = now_ms
         self._live = LiveFile(path, instance)
         self._thread = threading.Thread(target=self._run, name="arbstr-ledger", daemon=True)
-        # What is under way; of the callers, the thread looks only whether it is anything:
+        # Kept on one side, and only looked at on the other: what is under way, by the callers;
+        # whether a first row must ring, by the thread.
         self._begun: set[int] = set()
+        self._asleep = False
         # Shared with the callers, changed under the lock:
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._lost = 0
         self._closing = False
-        self._asleep = False
         self._error: str | None = None
         self._last_commit_ms: int | None = None
         # Signals to and from the thread:
