@@ -97,7 +97,7 @@ def test_many_small_events_are_no_large_one() -> None:
     assert len(split(b"data: 1\n\n" * 1000, limit=16)) == 1000
 
 
-_TEXT = st.text(st.characters(exclude_characters="\r\n"), max_size=8)
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=8)
 _LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 _FIELD = st.sampled_from(["data: ", "data:", "event: ", ": ", "id: "])
 
