@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import logging
 import os
 import time
 from collections import Counter
+from collections.abc import Awaitable
 from pathlib import Path
 
 from mitmproxy import ctx, exceptions, http
@@ -21,19 +21,17 @@ from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from arbstr.config import Config, ConfigError, Provider, default_path, load
-from arbstr.core.dialects import by_path
-from arbstr.core.dialects.base import Problem
 from arbstr.ledger.writer import LedgerError, Writer
 from arbstr.mock.node import MockNode
 from arbstr.mock.thread import ThreadedNode
 from arbstr.proxy import guard
 from arbstr.proxy.console import Console
 from arbstr.proxy.endpoints import Endpoints
-from arbstr.proxy.engine import Engine, Refused, error_response
+from arbstr.proxy.engine import Engine, error_response
 from arbstr.proxy.handler import Handler, Listeners
+from arbstr.proxy.intake import FAILED, NOT_READY, Intake, deny
 from arbstr.proxy.keeper import Keeper
 from arbstr.proxy.layer import FallbackLayer
-from arbstr.proxy.messages import value
 from arbstr.proxy.reload import Reload, while_running
 from arbstr.proxy.service import FallbackPauseHook, ShutDown, Tick
 
@@ -42,8 +40,6 @@ logger = logging.getLogger(__name__)
 _CONNECTIONS_PER_UPSTREAM = 1000
 """mitmproxy allows five for each client connection, for its whole life: too few for HTTP/2."""
 _DRAIN_TICK_S = 0.5
-_FIRST_PRICES_S = 2.0
-"""How long the very first requests wait for prices; later ones never do."""
 _END_S = 3.0
 """How long interrupted streams may take to write their rows at shutdown."""
 _PLACEHOLDER = "http://127.0.0.1:9/v1"
@@ -62,6 +58,7 @@ class Arbstr:
         self.denied: Counter[str] = Counter()
         self._writer: Writer | None = None
         self._endpoints: Endpoints | None = None
+        self._intake: Intake | None = None
         self._mock: ThreadedNode | None = None
         self._layers: dict[str, FallbackLayer] = {}
         self._listeners = Listeners()
@@ -141,6 +138,7 @@ class Arbstr:
         if self._console is not None:
             self._console.start(engine, sync, self._reload)
         self._endpoints = Endpoints(engine, sync, self._writer.health, self.denied)
+        self._intake = Intake(engine, self._endpoints, sync)
 
     async def done(self) -> None:
         """Let what runs run on for a while, then end it; write every row."""
@@ -163,7 +161,7 @@ class Arbstr:
             logger.error("the ledger could not be written to its end")
         if self._mock is not None:
             await asyncio.to_thread(self._mock.__exit__, None, None, None)
-        self.engine = None
+        self.engine = self._intake = None
 
     async def _until_idle(self, seconds: float) -> None:
         assert self.engine is not None
@@ -263,129 +261,37 @@ class Arbstr:
         if not flow.live:
             return  # shown, not sent: a failed attempt, or a flow that was loaded from a file
         try:
-            self._guard(flow)
+            if self._intake is None or flow.client_conn.id not in self._layers:
+                deny(flow, NOT_READY, self.denied)
+            else:
+                self._intake.let_in(flow)
         except Exception:
             logger.exception("the guard has failed")
-            flow.response = error_response(
-                flow, Problem(500, "arbstr has failed", "api_error", "bug")
-            )
+            flow.response = error_response(flow, FAILED)
         finally:
             if self.engine is not None and self.engine.viewing is not None:
                 self.engine.viewing.hide_head(flow)
 
-    async def request(self, flow: http.HTTPFlow) -> None:
-        """Route it, or answer it ourselves.
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """Route it, or answer it ourselves; returns what is left of that where it takes a while."""
+        if not flow.live or flow.response is not None or flow.error is not None:
+            return None
+        return None if self._intake is None else self._intake.take(flow)
 
-        Fails closed: a bug is a 500, never an unrouted flow.
-        """
-        engine = self.engine
-        if not flow.live or flow.response is not None or flow.error is not None or engine is None:
-            return
-        if engine.viewing is not None:
-            engine.viewing.hide_body(flow)
-        try:
-            await self._request(flow, engine)
-        except Refused as refused:
-            if refused.ticket is not None:
-                engine.refuse(flow, refused.ticket, refused.problem)
-            flow.response = error_response(
-                flow, refused.problem, refused.ticket.id if refused.ticket else None
-            )
-        except Exception:
-            logger.exception("a request could not be routed")
-            flow.response = error_response(
-                flow, Problem(500, "arbstr has failed", "api_error", "bug")
-            )
-        if flow.response is not None:
-            server = engine.state.config.server
-            flow.response.headers.update(guard.allow_origin(flow.request, server))
-
-    async def response(self, flow: http.HTTPFlow) -> None:
-        """The gate: the end of an answer waits here for its row."""
-        if self.engine is not None:
-            await self.engine.wait_until_written(flow)
+    def response(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """The gate: the end of an answer waits for what this returns, the commit of its row."""
+        written = None if self.engine is None else self.engine.written(flow)
         if self._console is not None:
             self._console.ended(flow)
+        return written
 
-    async def error(self, flow: http.HTTPFlow) -> None:
+    def error(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """A client that left: its row is written all the same."""
-        if self.engine is not None:
-            await self.engine.wait_until_written(flow)
-        if self._console is not None:
-            self._console.ended(flow)
+        return self.response(flow)
 
     async def fallback_pause(self, pause: FallbackPauseHook) -> None:
         """Wait before the same upstream is asked again."""
         await asyncio.sleep(pause.seconds)  # type: ignore[attr-defined]
-
-    def _guard(self, flow: http.HTTPFlow) -> None:
-        engine = self.engine
-        if engine is None or flow.client_conn.id not in self._layers:
-            self._deny(flow, guard.Denial(503, "not_ready", "arbstr is not ready", close=True))
-            return
-        server, limits = engine.state.config.server, engine.state.config.limits
-        path = flow.request.path.partition("?")[0]
-        priced = flow.request.method == "POST" and by_path(path) is not None
-        denial = guard.check_peer(flow.client_conn.peername[0], server)
-        denial = denial or guard.check(engine.real(flow), server, priced=priced)
-        length = value(flow.request, b"content-length") or ""
-        if denial is None and engine.closing:
-            denial = guard.Denial(503, "shutting_down", "arbstr is shutting down", close=True)
-        elif denial is None and length.isdigit() and int(length) > limits.body_bytes:
-            flow.response = engine.too_large(flow)
-        elif denial is None:
-            denial = self._check_load(flow, engine)
-        if denial is not None:
-            self._deny(flow, denial)
-        if flow.response is not None:
-            flow.request.headers.pop("expect", None)  # nobody is asked to go on
-            flow.response.headers.update(guard.allow_origin(flow.request, server))
-
-    def _check_load(self, flow: http.HTTPFlow, engine: Engine) -> guard.Denial | None:
-        """Our own endpoints always answer; what goes up is bounded."""
-        limit = engine.state.config.limits.concurrent
-        if len(engine.open) < limit:
-            return None
-        if self._endpoints is not None and self._endpoints.serves(flow.request):
-            return None
-        message = f"more than {limit} requests at a time (limits.concurrent)"
-        return guard.Denial(503, "too_many_requests", message)
-
-    def _deny(self, flow: http.HTTPFlow, denial: guard.Denial) -> None:
-        self.denied[denial.code] += 1
-        kind = "invalid_request_error" if denial.status < 500 else "api_error"
-        problem = Problem(denial.status, denial.message, kind, denial.code)
-        flow.response = error_response(flow, problem)
-        if self.engine is not None and self.engine.viewing is not None:
-            self.engine.viewing.denied(flow, denial.code)
-        if denial.close:
-            flow.response.headers["connection"] = "close"
-        if denial.status == 503:
-            flow.response.headers["retry-after"] = "1"
-
-    async def _request(self, flow: http.HTTPFlow, engine: Engine) -> None:
-        request = flow.request
-        if (cors := guard.preflight(request, engine.state.config.server)) is not None:
-            flow.response = http.Response.make(204, b"", cors)
-            return
-        assert self._endpoints is not None
-        assert self._keeper is not None
-        if not self._keeper.sync.tried:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._keeper.sync.first_prices(), _FIRST_PRICES_S)
-        if self._endpoints.serves(request):
-            flow.response = await self._endpoints.answer(flow)
-            return
-        if (denial := self._check_load(flow, engine)) is not None:
-            self._deny(flow, denial)
-            return
-        dialect = by_path(request.path.partition("?")[0]) if request.method == "POST" else None
-        if dialect is None:
-            engine.pass_through(flow)
-        elif value(request, b"x-arbstr-explain") == "1":
-            flow.response = self._endpoints.explain(flow, dialect)
-        else:
-            engine.route(flow, dialect)
 
 
 class _Unwritten:

@@ -11,7 +11,7 @@ import logging
 import random
 import secrets
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -43,6 +43,7 @@ from arbstr.core.route import Candidate, NoModelError, Route
 from arbstr.core.secret import Secret
 from arbstr.core.sse import comment
 from arbstr.proxy import guard, headers, target
+from arbstr.proxy.gate import Gate
 from arbstr.proxy.messages import make_request, make_response, value, values
 from arbstr.proxy.state import State, make_state
 from arbstr.proxy.viewing import Viewing
@@ -50,8 +51,6 @@ from arbstr.proxy.world import World
 
 logger = logging.getLogger(__name__)
 
-COMMIT_WAIT_S = 1.0
-"""How long an answer waits for its row. After that it goes, and the row stays queued."""
 _RANDOM_BITS = 20
 
 
@@ -113,7 +112,7 @@ class Engine:
         self._ours: set[tuple[int, int]] = set()
         """Attempts under way that our key pays: (request id, n)."""
         self._last_id = 0
-        self._landed: deque[asyncio.Future[None]] = deque()
+        self._gate = Gate()
 
     @property
     def shows_attempts(self) -> bool:
@@ -411,33 +410,16 @@ class Engine:
 
     def _write(self, found: Open, row: RequestRow) -> None:
         loop = asyncio.get_running_loop()
-        written: asyncio.Future[None] = loop.create_future()
-        found.written = written
+        written = found.written = self._gate.shut()
+        attempts = tuple(map(attempt_row, found.exchange.attempts))
+        self.ledger.finish(row, attempts, lambda: self._gate.land(written, loop))
 
-        def done() -> None:  # on the ledger's thread; to wake the event loop once is enough
-            self._landed.append(written)
-            if len(self._landed) == 1:
-                loop.call_soon_threadsafe(self._land)
-
-        self.ledger.finish(row, tuple(map(attempt_row, found.exchange.attempts)), done)
-
-    def _land(self) -> None:
-        """Rows are written: let their answers go."""
-        while self._landed:
-            _resolve(self._landed.popleft())
-
-    async def wait_until_written(self, flow: http.HTTPFlow) -> None:
-        """The gate: returns once the row is committed, or after a while all the same."""
+    def written(self, flow: http.HTTPFlow) -> asyncio.Future[None] | None:
+        """The flow has ended. What its answer waits for; None where there is nothing."""
         found = self.open.pop(flow.id, None)
         if self.viewing is not None and found is not None:
             self.viewing.finished(flow, found.exchange, self.last_bytes)
-        if found is None or found.written is None:
-            return
-        too_late = asyncio.get_running_loop().call_later(COMMIT_WAIT_S, _resolve, found.written)
-        try:
-            await found.written
-        finally:
-            too_late.cancel()
+        return None if found is None else found.written
 
     def late(self, exchange: Exchange, attempt: Attempt) -> None:
         """The bill of an attempt that was given up has come."""
@@ -539,11 +521,6 @@ def _client_keys(request: http.Request) -> list[str]:
     """Keys of the client's own: an upstream's error may quote them, the ledger must not."""
     names = (b"authorization", b"x-api-key", b"x-cashu")
     return [word for name in names for text in values(request, name) for word in text.split()]
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _to_hold(ask: Ask, candidate: Candidate) -> float:

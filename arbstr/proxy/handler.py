@@ -3,25 +3,34 @@
 mitmproxy asks every add-on whether it has a method for an event, some forty add-ons ten times a
 request: more than a third of bare mitmdump's time. And each event runs in a task that has to wait
 for the lock of its connection, a turn of the event loop, though most hooks are over at once. Here
-it is known who listens, and a hook that did not have to wait completes where it stands.
+it is known who listens, a hook that does not have to wait completes where it stands, and bytes
+come and go without a task of their own (`wire.py`).
 
 Order and meaning are mitmproxy's (`addonmanager.py`, `proxy/server.py`): add-ons in their order,
 one event of a connection after the other; a failing hook is logged and leaves the others alone.
+What is not frequent is left to the base class, whose `server_event` never waits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable
-from typing import override
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from typing import Any, override
 
 from mitmproxy import exceptions, flow, hooks
 from mitmproxy.addonmanager import AddonManager, safecall, traverse
-from mitmproxy.proxy import commands, events
+from mitmproxy.connection import Connection, ConnectionState
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from mitmproxy.utils import asyncio_utils
+
+from arbstr.proxy.wire import Wire
 
 type Listener = Callable[[object], object]
+type Steps = Generator[Awaitable[object], None, None]
+"""A hook on its way through its listeners: stops wherever one has to be waited for."""
 
 
 class Listeners:
@@ -49,53 +58,166 @@ class Handler(ProxyConnectionHandler):
     """mitmproxy's, taken over once its client is known."""
 
     listeners: Listeners
-    completed: deque[events.HookCompleted]
-    """Hooks that were over at once, until the event that asked for them is through."""
+    wires: dict[Connection, Wire]
+    coming: deque[events.Event]
+    """The event that is being handled, and those that have come meanwhile."""
+    hooks: set[asyncio.Future[object]]
+    """Those that are waited for: the event loop alone would not keep them."""
 
     @classmethod
     def take_over(cls, handler: ProxyConnectionHandler, listeners: Listeners) -> None:
-        """Make `handler` one of these."""
+        """Make `handler` one of these, before anything has been read."""
         handler.__class__ = cls
         assert isinstance(handler, Handler)
         handler.listeners = listeners
-        handler.completed = deque()
+        handler.wires = {}
+        handler.coming = deque()
+        handler.hooks = set()
+        handler.layer = _Frequent(handler, handler.layer)  # type: ignore[assignment] # all it calls
+
+    # --- events -----------------------------------------------------------------------------------
+
+    @override
+    async def server_event(self, event: events.Event) -> None:
+        self.take(event)
+
+    def take(self, event: events.Event) -> None:
+        """Handle `event` at once, or right after the one that is being handled."""
+        self.coming.append(event)
+        if len(self.coming) > 1:
+            return
+        while self.coming:
+            try:
+                _run(super().server_event(self.coming[0]))
+            finally:
+                self.coming.popleft()
+
+    @override
+    async def handle_connection(self, connection: Connection) -> None:
+        io = self.transports[connection]
+        if isinstance(io.reader, asyncio.StreamReader) and isinstance(
+            io.writer, asyncio.StreamWriter
+        ):
+            transport = io.writer.transport
+            assert isinstance(transport, asyncio.Transport)
+            self.wires[connection] = Wire(
+                io.reader, transport, lambda data: self._received(connection, data), self._all_wires
+            )
+            io.reader = self.wires[connection]  # type: ignore[assignment] # all that is asked of it
+        try:
+            await super().handle_connection(connection)
+        finally:
+            self.wires.pop(connection, None)
+
+    def _received(self, connection: Connection, data: bytes) -> None:
+        if connection.state & ConnectionState.CAN_READ:
+            self.take(events.DataReceived(connection, data))
+
+    def _all_wires(self) -> Sequence[Wire]:
+        return tuple(self.wires.values())
+
+    def send(self, command: commands.SendData) -> None:
+        """What the base does with this command."""
+        io = self.transports.get(command.connection)
+        if io is not None:
+            assert io.writer is not None
+            if not io.writer.is_closing():
+                io.writer.write(command.data)
+
+    # --- hooks ------------------------------------------------------------------------------------
+
+    def start(self, hook: commands.StartHook) -> None:
+        """Offer `hook`. Where nobody has to be waited for, its layer goes on at once."""
+        self._go_on(self._steps(hook), lambda: self._over(hook))
+
+    def _over(self, hook: commands.StartHook) -> None:
+        if hook.blocking:
+            self.take(events.HookCompleted(hook))
 
     @override
     async def handle_hook(self, hook: commands.StartHook) -> None:
-        (argument,) = hook.args()
-        await self._offer(hook.name, argument)
-        if isinstance(argument, flow.Flow):
-            await self._offer(hooks.UpdateHook.name, [argument])
-            if argument.intercepted:
-                with self.timeout_watchdog.disarm():
-                    await argument.wait_for_resume()
+        over = asyncio.Event()
+        self._go_on(self._steps(hook), over.set)
+        await over.wait()
 
-    async def _offer(self, event: str, argument: object) -> None:
-        """Call who listens to `event`."""
+    def _steps(self, hook: commands.StartHook) -> Steps:
+        (argument,) = hook.args()
+        yield from self._call(hook.name, argument)
+        if isinstance(argument, flow.Flow):
+            yield from self._call(hooks.UpdateHook.name, [argument])
+            if argument.intercepted:
+                yield argument.wait_for_resume()
+
+    def _call(self, event: str, argument: object) -> Steps:
+        """Call who listens to `event`; what has to be waited for is yielded."""
         for listener in self.listeners.of(event, self.master.addons):
             try:
                 result = listener(argument)
                 if result is not None and inspect.isawaitable(result):
-                    with self.timeout_watchdog.disarm():
-                        await result
+                    yield result
             except exceptions.AddonHalt:
                 break
             except Exception:
                 with safecall():
                     raise
 
-    @override
-    async def hook_task(self, hook: commands.StartHook) -> None:
-        await self.handle_hook(hook)
-        if not hook.blocking:
-            return
-        if self._server_event_lock.locked():  # we are still inside the event that asked
-            self.completed.append(events.HookCompleted(hook))
+    def _go_on(
+        self, steps: Steps, then: Callable[[], None], waited: asyncio.Future[object] | None = None
+    ) -> None:
+        """Take the steps of a hook until one has to be waited for; after the last one, `then`."""
+        try:
+            while waited is None or waited.done():
+                error = None if waited is None or waited.cancelled() else waited.exception()
+                waited = self._future(next(steps) if error is None else steps.throw(error))
+        except StopIteration:
+            then()
         else:
-            await self.server_event(events.HookCompleted(hook))
+            waited.add_done_callback(lambda done: self._go_on(steps, then, done))
 
-    @override
-    async def server_event(self, event: events.Event) -> None:
-        await super().server_event(event)
-        while self.completed:
-            await super().server_event(self.completed.popleft())
+    def _future(self, step: Awaitable[object]) -> asyncio.Future[object]:
+        """A future is one of ours, for a moment; what else takes time may take its time."""
+        if isinstance(step, asyncio.Future):
+            return step
+        task = asyncio_utils.create_task(
+            self._patiently(step), name="hook", keep_ref=False, client=self.client.peername
+        )
+        if not task.done():
+            self.hooks.add(task)
+            task.add_done_callback(self.hooks.discard)
+        return task
+
+    async def _patiently(self, step: Awaitable[object]) -> None:
+        with self.timeout_watchdog.disarm():
+            await step
+
+
+class _Frequent:
+    """In the place of a connection's top layer: carries out what is frequent, hands on the rest."""
+
+    def __init__(self, handler: Handler, top: layer.Layer) -> None:
+        self.context = top.context
+        self._handler = handler
+        self._top = top
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """The base handler calls nothing else of its layer."""
+        for command in self._top.handle_event(event):
+            if isinstance(command, commands.SendData):
+                self._handler.send(command)
+            elif isinstance(command, commands.StartHook):
+                self._handler.start(command)
+            else:
+                yield command
+
+
+def _run(never_waits: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that has nothing to wait for.
+
+    mitmproxy's `server_event` says so of itself, and its lock is free, because `take` lets in one
+    event at a time.
+    """
+    try:
+        never_waits.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("server_event has waited")

@@ -8,6 +8,7 @@ absolute-form, no transfer coding but ``chunked``, no content-length twice even 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -22,6 +23,19 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
 
 END = b"\r\n\r\n"
+
+type Fields = tuple[tuple[bytes, bytes], ...]
+
+
+class Head(msgspec.Struct, frozen=True):
+    """A good head. `length`: of the head, with the blank line; `body_bytes`: None if chunked."""
+
+    method: bytes
+    target: bytes
+    version: bytes
+    fields: Fields
+    body_bytes: int | None
+    length: int
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -42,11 +56,8 @@ class Watch:
         self._limit_bytes = limit_bytes
         self._seen = 0
 
-    def look(self, buffer: bytearray) -> Refusal | int | None:
-        """Judge what has come so far.
-
-        Returns a Refusal, the length of the head once it is whole and good, or None: wait.
-        """
+    def look(self, buffer: bytearray) -> Refusal | Head | None:
+        """Judge what has come so far: a Refusal, the Head once it is whole, or None: wait."""
         start = max(0, self._seen - len(END) + 1)
         self._seen = len(buffer)
         end = buffer.find(END, start)
@@ -63,13 +74,7 @@ class Watch:
         if end < 0:
             return None
         self._seen = 0
-        return judge(bytes(buffer[:end])) or length
-
-
-def judge(head: bytes) -> Refusal | None:
-    """Judge a head without the blank line at its end; None: it can be read in one way only."""
-    first, *lines = head.split(b"\r\n")
-    return _judge_line(first) or _judge_fields(first, lines)
+        return _read(bytes(buffer[:end]), length)
 
 
 def target(head: bytes) -> str:
@@ -85,8 +90,10 @@ def error_body(status: int, code: str, message: str, path: str) -> bytes:
     return dialect.error_body(Problem(status, message, kind, code))
 
 
-def _judge_line(line: bytes) -> Refusal | None:
-    match = _LINE.fullmatch(line)
+def _read(head: bytes, length: int) -> Refusal | Head:
+    """Read a head without the blank line at its end, if it can be read in one way only."""
+    first, *lines = head.split(b"\r\n")
+    match = _LINE.fullmatch(first)
     if match is None:
         return Refusal(400, "bad_head", "the request line is malformed")
     method, what, version = match.groups()
@@ -94,20 +101,26 @@ def _judge_line(line: bytes) -> Refusal | None:
         return Refusal(505, "bad_version", "only HTTP/1.1 and HTTP/1.0 are spoken here")
     if method == b"CONNECT" or not what.startswith(b"/"):
         return Refusal(400, "not_a_proxy", "the request target must be a path")
-    return None
+    fields: list[tuple[bytes, bytes]] = []
+    for line in lines:
+        if (found := _FIELD.fullmatch(line)) is None:
+            return Refusal(400, "bad_head", _what_is_wrong(line))
+        fields.append((found[1], found[2].strip(b" \t")))
+    body_bytes = _body_bytes(version, fields)
+    if isinstance(body_bytes, Refusal):
+        return body_bytes
+    return Head(method, what, version, tuple(fields), body_bytes, length)
 
 
-def _judge_fields(first: bytes, lines: list[bytes]) -> Refusal | None:
+def _body_bytes(version: bytes, fields: Iterable[tuple[bytes, bytes]]) -> Refusal | int | None:
+    """How long the body is; None if it is chunked."""
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    for line in lines:
-        match = _FIELD.fullmatch(line)
-        if match is None:
-            return Refusal(400, "bad_head", _what_is_wrong(line))
-        name, value = match[1].lower(), match[2].strip(b" \t")
-        if name == b"content-length":
+    for name, value in fields:
+        lower = name.lower()
+        if lower == b"content-length":
             lengths.append(value)
-        elif name == b"transfer-encoding":
+        elif lower == b"transfer-encoding":
             codings.append(value.lower())
     if len(lengths) + len(codings) > 1:
         return Refusal(400, "bad_framing", "the request's length is given more than once")
@@ -115,9 +128,9 @@ def _judge_fields(first: bytes, lines: list[bytes]) -> Refusal | None:
         return Refusal(400, "bad_framing", "the content-length is no number")
     if codings and codings[0] != b"chunked":
         return Refusal(400, "bad_framing", "no transfer-encoding is known here but chunked")
-    if codings and first.endswith(b"HTTP/1.0"):
+    if codings and version == b"HTTP/1.0":
         return Refusal(400, "bad_framing", "there is no transfer-encoding in HTTP/1.0")
-    return None
+    return None if codings else int(lengths[0]) if lengths else 0
 
 
 def _what_is_wrong(line: bytes) -> str:

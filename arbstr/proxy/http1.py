@@ -3,68 +3,80 @@
 mitmproxy waits for ever for the end of a head, keeps whatever a client sends ahead, is lenient
 about line ends, logs what it cannot read (keys are in it), gives up on trailers with an exception,
 and takes a 1xx for the final response. All of it happens below the hooks, so this is where it is
-put right.
+put right: here the side of the client, in `http1_client.py` that of the upstream.
+
+Every byte passes through here, so it is also where time is saved: a head is parsed once, by those
+who judge it, and what its fields say of the connection is looked up once. Nothing here waits for
+the reply to a command, so `handle_event` does without what a `Layer` has for that.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from typing import override
 
 import h11
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
+from mitmproxy import http
 from mitmproxy.connection import ConnectionState
-from mitmproxy.http import Headers, Response
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
-    Http1Client,
     Http1Server,
     ReceiveHttp,
     RequestData,
     RequestEndOfMessage,
+    RequestHeaders,
     RequestProtocolError,
     ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
 
-from arbstr.proxy.head import END, Refusal, Watch, error_body, target
+from arbstr.proxy.head import END, Head, Refusal, Watch, error_body, target
+from arbstr.proxy.messages import body_bytes, closes, head_bytes, is_chunked, make_request
 
-_INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
 _CODES = {400: "bad_request", 408: "request_timeout", 413: "body_too_large"}
 _CRLF = b"\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
+_HTTP1 = (b"HTTP/1.0", b"HTTP/1.1")
 
 
 def error_response(status: int, code: str, message: str, path: str) -> bytes:
     """A whole HTTP/1 error response in the dialect of `path`; the connection closes after it."""
-    headers = Headers(Connection="close", Content_Type="application/json")
-    response = Response.make(status, error_body(status, code, message, path), headers)
+    headers = http.Headers(Connection="close", Content_Type="application/json")
+    response = http.Response.make(status, error_body(status, code, message, path), headers)
     whole: bytes = http1.assemble_response(response)
     return whole
 
 
-class _Chunks(ChunkedReader):
+def ends_connection(request: http.Request, response: http.Response) -> bool:
+    """Whether the connection that these two went over closes after them."""
+    if closes(request) or closes(response):
+        return True
+    try:
+        return body_bytes(request, response) == -1
+    except ValueError:  # an add-on has set a length that is none
+        return False
+
+
+class Chunks(ChunkedReader):
     """Reads chunks, drops trailers, and bounds what is neither: chunk headers and trailers."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__()
         self._limit_bytes = limit_bytes
 
+    @override
     def __call__(self, buf: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
         found = super().__call__(buf)
         if found is None and len(buf) > self._limit_bytes:
             raise h11.RemoteProtocolError("the header of a chunk does not end")
         return h11.EndOfMessage() if isinstance(found, h11.EndOfMessage) else found
-
-
-def _bound_chunks(connection: Http1Client | Http1Server, limit_bytes: int) -> None:
-    """Before the first chunk of a body is read: put our reader in place."""
-    if type(connection.body_reader) is ChunkedReader:
-        connection.body_reader = _Chunks(limit_bytes)
 
 
 @dataclass(repr=False)
@@ -81,12 +93,24 @@ class GuardedServer(Http1Server):
         super().__init__(context)
         self._head_bytes = head_bytes
         self._watch = Watch(head_bytes)
+        self._left_bytes: int | None = None
+        """How much of a body of known size is still to come; None: it comes in chunks."""
+        self._chunks = Chunks(head_bytes)
+        self._sends_chunks = False
 
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, Overdue):
-            yield from self.refuse(408, event.message)
-        else:
-            yield from super()._handle_event(event)
+    @override
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, HttpEvent):
+            return self.send(event)
+        if isinstance(event, events.DataReceived):
+            left = self._left_bytes
+            if left and len(event.data) <= left and not self.buf and self.state == self.read_body:
+                return self._body(event.data)
+            self.buf += event.data
+        elif isinstance(event, Overdue):
+            return self.refuse(408, event.message)
+        commanded: layer.CommandGenerator[None] = self.state(event)
+        return commanded
 
     @property
     def mid_request(self) -> bool:
@@ -103,8 +127,10 @@ class GuardedServer(Http1Server):
             gone = RequestProtocolError(self.stream_id, message, ErrorCode.CLIENT_DISCONNECTED)
             yield ReceiveHttp(gone)
 
+    # --- in ---------------------------------------------------------------------------------------
+
+    @override
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """Look at a head before it is parsed."""
         if not isinstance(event, events.DataReceived):
             # Without the base's log line: it tells what has come, and keys are in it.
             yield commands.CloseConnection(self.conn)
@@ -116,17 +142,57 @@ class GuardedServer(Http1Server):
         if isinstance(found, Refusal):
             yield from self.refuse(found.status, found.message, found.code)
         elif found is not None:
-            yield from super().read_headers(event)
+            yield from self._begin(found)
+            yield from self.read_body(event)
 
+    def _begin(self, head: Head) -> layer.CommandGenerator[None]:
+        """A head is there."""
+        self.buf.maybe_extract_at_most(head.length)
+        self.request = make_request(
+            host="",
+            port=0,
+            method=head.method,
+            scheme=b"",
+            path=head.target,
+            fields=head.fields,
+            content=None,
+            version=head.version,
+        )
+        self._left_bytes = head.body_bytes
+        if head.body_bytes is None:
+            self._chunks = Chunks(self._head_bytes)
+        yield ReceiveHttp(
+            RequestHeaders(self.stream_id, self.request, end_stream=head.body_bytes == 0)
+        )
+        self.state = self.read_body
+
+    @override
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Like the base's, but a body that is malformed gets an answer."""
         if not isinstance(event, events.DataReceived):
-            yield from super().read_body(event)
-            return
-        _bound_chunks(self, self._head_bytes)
+            yield commands.CloseConnection(self.conn)
+            cut = "the client has closed its connection before its request was whole"
+            error = RequestProtocolError(self.stream_id, cut, ErrorCode.GENERIC_CLIENT_ERROR)
+            yield ReceiveHttp(error)
+        elif self._left_bytes is None:
+            yield from self._read_chunks()
+        else:
+            yield from self._body(bytes(self.buf.maybe_extract_at_most(self._left_bytes) or b""))
+
+    def _body(self, data: bytes) -> layer.CommandGenerator[None]:
+        """More of a body of known size; b"" where it has none, or none yet."""
+        assert self._left_bytes is not None
+        self._left_bytes -= len(data)
+        if data:
+            yield ReceiveHttp(RequestData(self.stream_id, data))
+        if self._left_bytes == 0 and self.state == self.read_body:
+            yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
+            yield from self.mark_done(request=True)
+
+    def _read_chunks(self) -> layer.CommandGenerator[None]:
+        """Like the base's `read_body`, but chunks that are malformed get an answer."""
         while self.state == self.read_body:
             try:
-                found = self.body_reader(self.buf)
+                found = self._chunks(self.buf)
             except h11.ProtocolError:
                 yield from self.refuse(400, "the chunks of the request's body cannot be read")
                 return
@@ -138,6 +204,7 @@ class GuardedServer(Http1Server):
                 return
             yield ReceiveHttp(RequestData(self.stream_id, bytes(found.data)))
 
+    @override
     def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
         """The answer is on its way. What the client sends ahead is kept, up to a bound."""
         if isinstance(event, events.DataReceived) and len(self.buf) > self._head_bytes:
@@ -145,17 +212,64 @@ class GuardedServer(Http1Server):
             return
         yield from super().wait(event)
 
+    # --- out --------------------------------------------------------------------------------------
+
+    @override
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """Errors of the proxy core go out as JSON, not as its HTML page; to HEAD nothing does."""
-        if isinstance(event, ResponseData) and self._is_head:
-            return  # RFC 9110, 9.3.2: the client would read it as its next answer
-        if isinstance(event, ResponseProtocolError) and self.response is None:
+        if isinstance(event, ResponseHeaders):
+            yield from self._send_head(event)
+        elif isinstance(event, ResponseData):
+            if event.data and not self._is_head:  # RFC 9110, 9.3.2: to HEAD, no body
+                yield commands.SendData(self.conn, self._framed(event.data))
+        elif isinstance(event, ResponseEndOfMessage):
+            if self._sends_chunks and not self._is_head:
+                yield commands.SendData(self.conn, _LAST_CHUNK)
+            yield from self.mark_done(response=True)
+        elif isinstance(event, ResponseProtocolError) and self.response is None:
             status = event.code.http_status_code()
-            if status is not None and self.conn.state & ConnectionState.CAN_WRITE:
-                yield self._say(status, _CODES.get(status, "upstream_error"), event.message)
+            if self.conn.state & ConnectionState.CAN_WRITE:
+                if status is not None:
+                    yield self._say(status, _CODES.get(status, "upstream_error"), event.message)
                 yield commands.CloseConnection(self.conn)
-                return
-        yield from super().send(event)
+        else:
+            yield from super().send(event)
+
+    def _send_head(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
+        data = event.response.data
+        self._sends_chunks = is_chunked(event.response)
+        if data.http_version not in _HTTP1:
+            yield from super().send(event)
+            return
+        self.response = event.response
+        line = b"%b %d %b" % (data.http_version, data.status_code, data.reason)
+        yield commands.SendData(self.conn, head_bytes(line, event.response))
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._sends_chunks else data
+
+    @override
+    def mark_done(
+        self, *, request: bool = False, response: bool = False
+    ) -> layer.CommandGenerator[None]:
+        self.request_done = self.request_done or request
+        self.response_done = self.response_done or response
+        if not self.response_done:
+            self.state = self.wait
+        if not (self.request_done and self.response_done):
+            return
+        assert self.request is not None
+        assert self.response is not None
+        if ends_connection(self.request, self.response):
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+            return
+        self.request_done = self.response_done = False
+        self.request = self.response = None
+        self.stream_id += 2
+        self.state = self.read_headers
+        if self.buf:
+            yield from self.read_headers(events.DataReceived(self.conn, b""))
 
     def _say(self, status: int, code: str, message: str) -> commands.SendData:
         error = error_response(status, code, message, self._path())
@@ -174,45 +288,3 @@ class GuardedServer(Http1Server):
         if self.request is not None:
             return self.request.path.partition("?")[0]
         return target(bytes(self.buf))
-
-
-class GuardedClient(Http1Client):
-    """The upstream's side: a 1xx is skipped, and a head that never ends is an error."""
-
-    def __init__(self, context: Context, head_bytes: int) -> None:
-        super().__init__(context)
-        self._head_bytes = head_bytes
-        self._skipped_bytes = 0
-
-    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """Skip what is not the final head; give up on one that is too long."""
-        if isinstance(event, events.DataReceived):
-            if self.request is None:  # the base would log what came: our key may be echoed in it
-                yield commands.CloseConnection(self.conn)
-                self.state = self.done
-                return
-            while _INFORMATIONAL.match(bytes(self.buf)):
-                size = len(self.buf)
-                if self.buf.maybe_extract_lines() is None:
-                    break
-                self._skipped_bytes += size - len(self.buf)
-            endless = len(self.buf) > self._head_bytes and not _HEAD_END.search(bytes(self.buf))
-            if endless or self._skipped_bytes > self._head_bytes:
-                assert self.stream_id is not None
-                yield commands.CloseConnection(self.conn)
-                yield ReceiveHttp(
-                    ResponseProtocolError(
-                        self.stream_id,
-                        f"the response's head is larger than {self._head_bytes:,} bytes",
-                        ErrorCode.GENERIC_SERVER_ERROR,
-                    )
-                )
-                self.state = self.done
-                return
-        yield from super().read_headers(event)
-
-    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Like the base's, but for trailers."""
-        self._skipped_bytes = 0
-        _bound_chunks(self, self._head_bytes)
-        yield from super().read_body(event)

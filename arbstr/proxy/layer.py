@@ -15,7 +15,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import GetHttpConnection
 
 from arbstr.proxy.http1 import GuardedServer, Overdue
-from arbstr.proxy.pool import PoolLayer
+from arbstr.proxy.pool import PoolLayer, fork
 from arbstr.proxy.service import Service, ShutDown, Tick
 from arbstr.proxy.stream import FallbackStream
 
@@ -38,8 +38,11 @@ class FallbackLayer(PoolLayer):
     # --- events -----------------------------------------------------------------------------------
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Like the base's, but what goes to one connection in one go is sent in one piece."""
-        yield from join_sends(super().handle_event(event))
+        """What goes to one connection in one go is sent in one piece.
+
+        Streams pause for replies, this layer never does: so it needs nothing of the base's for it.
+        """
+        return join_sends(self._handle_event(event))
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
@@ -63,7 +66,7 @@ class FallbackLayer(PoolLayer):
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Ours instead of the base's."""
-        stream = FallbackStream(self.context.fork(), stream_id, self)
+        stream = FallbackStream(fork(self.context), stream_id, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 

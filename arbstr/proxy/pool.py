@@ -16,18 +16,23 @@ from mitmproxy.proxy import commands, events, layer, tunnel
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http import (
+    DropStream,
     GetHttpConnection,
     GetHttpConnectionCompleted,
     HttpClient,
     HttpLayer,
     HTTPMode,
     HttpStream,
+    ReceiveHttp,
     RegisterHttpConnection,
+    RequestHeaders,
+    SendHttp,
 )
+from mitmproxy.proxy.layers.http._events import HttpEvent
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from arbstr.proxy.decode import Decoder
-from arbstr.proxy.http1 import GuardedClient
+from arbstr.proxy.http1_client import GuardedClient
 from arbstr.proxy.service import Service
 
 
@@ -64,6 +69,45 @@ class PoolLayer(HttpLayer):
         self._opening: dict[GetHttpConnection, Connection] = {}
         self._wanted: list[tuple[GetHttpConnection, bool]] = []
         self._http1: dict[Connection, GuardedClient] = {}
+
+    def event_to_child(
+        self, child: layer.Layer, event: events.Event
+    ) -> layer.CommandGenerator[None]:
+        """Like the base's, but what is frequent is not asked first for what it is not."""
+        for command in child.handle_event(event):
+            if isinstance(command, commands.SendData):
+                yield command
+            elif isinstance(command, SendHttp):
+                yield from self.event_to_child(self.connections[command.connection], command.event)
+            elif isinstance(command, ReceiveHttp):
+                yield from self.receive(command.event)
+            else:
+                yield from self.command_of(child, command)
+
+    def receive(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """What a connection has received goes to the stream it is for, if that is still there."""
+        if isinstance(event, RequestHeaders):
+            yield from self.make_stream(event.stream_id)
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            yield from self.event_to_child(stream, event)
+
+    def command_of(
+        self, child: layer.Layer, command: commands.Command
+    ) -> layer.CommandGenerator[None]:
+        """Any other command. The replies to those that have one go back to `child`."""
+        if command.blocking or isinstance(command, commands.RequestWakeup):
+            self.command_sources[command] = child
+        if isinstance(command, DropStream):
+            self.streams.pop(command.stream_id, None)
+        elif isinstance(command, GetHttpConnection):
+            yield from self.get_connection(command)
+        elif isinstance(command, RegisterHttpConnection):
+            yield from self.register_connection(command)
+        else:
+            if isinstance(command, commands.OpenConnection):
+                self.connections[command.connection] = child
+            yield command
 
     def new_link(self, stream: HttpStream, n: int, request: http.Request) -> Link:
         """A fresh upstream id for attempt `n` of `stream`."""
@@ -177,6 +221,14 @@ class PoolLayer(HttpLayer):
             if self.command_sources.get(get) is stream:
                 del self._opening[get]
                 yield commands.CloseConnection(connection)
+
+
+def fork(context: Context) -> Context:
+    """Like its own `fork`, which makes a `Server` for every copy only to replace it."""
+    copied = Context.__new__(Context)
+    copied.client, copied.server = context.client, context.server
+    copied.options, copied.layers = context.options, context.layers.copy()
+    return copied
 
 
 class Upstream(HttpClient):

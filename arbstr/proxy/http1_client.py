@@ -1,0 +1,142 @@
+"""The upstream's side of HTTP/1: a 1xx is skipped, and a head that never ends is an error."""
+
+from __future__ import annotations
+
+import re
+from typing import override
+
+from h11._readers import ChunkedReader
+from mitmproxy.net.http import http1
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import (
+    Http1Client,
+    ReceiveHttp,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
+from mitmproxy.proxy.layers.http._http1 import make_body_reader
+
+from arbstr.proxy.http1 import Chunks, ends_connection
+from arbstr.proxy.messages import body_bytes, head_bytes
+
+_INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
+
+
+class GuardedClient(Http1Client):
+    """`head_bytes`: the largest head accepted. Requests are ours: HTTP/1.1, with a length."""
+
+    def __init__(self, context: Context, head_bytes: int) -> None:
+        super().__init__(context)
+        self._head_bytes = head_bytes
+        self._skipped_bytes = 0
+
+    @override
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, HttpEvent):
+            return self.send(event)
+        if isinstance(event, events.DataReceived):
+            self.buf += event.data
+        commanded: layer.CommandGenerator[None] = self.state(event)
+        return commanded
+
+    @override
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, RequestProtocolError):
+            yield commands.CloseConnection(self.conn)
+        elif isinstance(event, RequestHeaders):
+            assert self.stream_id is None
+            self.stream_id, self.request = event.stream_id, event.request
+            data = event.request.data
+            line = b"%b %b %b" % (data.method, data.path, data.http_version)
+            yield commands.SendData(self.conn, head_bytes(line, event.request))
+        elif isinstance(event, RequestData):
+            yield commands.SendData(self.conn, event.data)
+        elif isinstance(event, RequestEndOfMessage):
+            yield from self.mark_done(request=True)
+        else:
+            raise TypeError(f"an upstream is not sent {event}")
+
+    @override
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if not isinstance(event, events.DataReceived):
+            yield from super().read_headers(event)
+            return
+        if self.request is None:  # the base would log what came: our key may be echoed in it
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+            return
+        self._skip_informational()
+        lines = self.buf.maybe_extract_lines()
+        if self._is_endless(found=lines is not None):
+            yield commands.CloseConnection(self.conn)
+            yield self._broken(f"the response's head is larger than {self._head_bytes:,} bytes")
+            self.state = self.done
+        elif lines:
+            yield from self._begin([bytes(line) for line in lines], event)
+
+    def _skip_informational(self) -> None:
+        """RFC 9110, 15.2: any number of them may come before the final response."""
+        while _INFORMATIONAL.match(self.buf._data):  # noqa: SLF001 - bytes(self.buf) would copy it
+            size = len(self.buf)
+            if self.buf.maybe_extract_lines() is None:
+                break
+            self._skipped_bytes += size - len(self.buf)
+
+    def _is_endless(self, *, found: bool) -> bool:
+        return self._skipped_bytes > self._head_bytes or (
+            not found and len(self.buf) > self._head_bytes
+        )
+
+    def _begin(
+        self, lines: list[bytes], event: events.ConnectionEvent
+    ) -> layer.CommandGenerator[None]:
+        """A head is there."""
+        assert self.stream_id is not None
+        assert self.request is not None
+        try:
+            self.response = http1.read_response_head(lines)
+            size = body_bytes(self.request, self.response)
+        except ValueError as error:
+            yield commands.CloseConnection(self.conn)
+            yield self._broken(f"Cannot parse HTTP response: {error}")
+            return
+        yield ReceiveHttp(ResponseHeaders(self.stream_id, self.response, end_stream=size == 0))
+        self._skipped_bytes = 0
+        self.body_reader = make_body_reader(size)
+        if type(self.body_reader) is ChunkedReader:
+            self.body_reader = Chunks(self._head_bytes)
+        self.state = self.read_body
+        yield from self.read_body(event)
+
+    def _broken(self, message: str) -> ReceiveHttp:
+        assert self.stream_id is not None
+        return ReceiveHttp(
+            ResponseProtocolError(self.stream_id, message, ErrorCode.GENERIC_SERVER_ERROR)
+        )
+
+    @override
+    def mark_done(
+        self, *, request: bool = False, response: bool = False
+    ) -> layer.CommandGenerator[None]:
+        self.request_done = self.request_done or request
+        self.response_done = self.response_done or response
+        if not (self.request_done and self.response_done):
+            return
+        assert self.request is not None
+        assert self.response is not None
+        if ends_connection(self.request, self.response):
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+            return
+        self.request_done = self.response_done = False
+        self.request = self.response = None
+        self.stream_id = None
+        self.state = self.read_headers
+        if self.buf:
+            yield from self.read_headers(events.DataReceived(self.conn, b""))
