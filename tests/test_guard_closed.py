@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from arbstr.config import load
 from arbstr.ledger.writer import Writer
 from arbstr.proxy.addon import Arbstr
 from arbstr.proxy.engine import Engine
+from arbstr.proxy.intake import Intake
 from tests.attack import config
 
 
@@ -49,9 +49,14 @@ def test_a_client_that_did_not_come_through_our_layer_is_refused(tmp_path: Path)
     assert code(flow) == (503, "not_ready")
 
 
+def broken_intake(folder: Path) -> Intake:
+    """One without endpoints and prices: a state that no running arbstr is in."""
+    return Intake(engine_of(folder), None, None)  # type: ignore[arg-type]
+
+
 def test_a_guard_that_fails_refuses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     arbstr = Arbstr()
-    arbstr.engine = engine_of(tmp_path)
+    arbstr._intake = broken_intake(tmp_path)
     flow = flow_of()
     arbstr._layers[flow.client_conn.id] = None  # type: ignore[assignment] # only its key is looked at
     flow.client_conn.peername = None  # type: ignore[assignment] # as no client is
@@ -61,12 +66,17 @@ def test_a_guard_that_fails_refuses(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_routing_that_fails_refuses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """There are no endpoints yet: a state that no running arbstr is in."""
     arbstr = Arbstr()
-    arbstr.engine = engine_of(tmp_path)
+    arbstr._intake = broken_intake(tmp_path)
     flow = flow_of()
     with caplog.at_level(logging.CRITICAL):
-        asyncio.run(arbstr.request(flow))
+        assert arbstr.request(flow) is None
+    assert code(flow) == (500, "bug")
+
+
+def test_what_nobody_can_route_is_refused() -> None:
+    flow = flow_of()
+    assert Arbstr().request(flow) is None
     assert code(flow) == (500, "bug")
 
 
@@ -75,6 +85,6 @@ def test_what_the_guard_has_refused_is_not_routed(tmp_path: Path) -> None:
     arbstr.engine = engine_of(tmp_path)
     flow = flow_of()
     flow.response = http.Response.make(403)
-    asyncio.run(arbstr.request(flow))
+    assert arbstr.request(flow) is None
     assert flow.response.status_code == 403
     assert arbstr.engine.open == {}

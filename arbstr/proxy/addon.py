@@ -276,7 +276,10 @@ class Arbstr:
         """Route it, or answer it ourselves; returns what is left of that where it takes a while."""
         if not flow.live or flow.response is not None or flow.error is not None:
             return None
-        return None if self._intake is None else self._intake.take(flow)
+        if self._intake is None:
+            flow.response = error_response(flow, FAILED)
+            return None
+        return self._intake.take(flow)
 
     def response(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """The gate: the end of an answer waits for what this returns, the commit of its row."""

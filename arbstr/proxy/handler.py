@@ -110,7 +110,7 @@ class Handler(ProxyConnectionHandler):
             self.wires.pop(connection, None)
 
     def _received(self, connection: Connection, data: bytes) -> None:
-        if connection.state & ConnectionState.CAN_READ:
+        if connection.state is not ConnectionState.CLOSED:  # by us, a moment ago
             self.take(events.DataReceived(connection, data))
 
     def _all_wires(self) -> Sequence[Wire]:

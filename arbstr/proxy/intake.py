@@ -86,11 +86,11 @@ class Intake:
 
     def take(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Route it, or answer it ourselves; returns what is left of that where it takes a while."""
-        if self._engine.viewing is not None:
-            self._engine.viewing.hide_body(flow)
-        if not self._sync.tried or self._endpoints.serves(flow.request):
-            return self._take_slowly(flow)
         with self._failing_closed(flow):
+            if self._engine.viewing is not None:
+                self._engine.viewing.hide_body(flow)
+            if not self._sync.tried or self._endpoints.serves(flow.request):
+                return self._take_slowly(flow)
             self._send_up(flow)
         return None
 

@@ -34,6 +34,10 @@ class FallbackLayer(PoolLayer):
         self._request_since_s: float | None = None
         self.asked = False
         """Whether the client has sent anything."""
+        limited = context.options.body_size_limit or context.options.stream_large_bodies
+        self.checks_heads = bool(limited) or context.client.alpn == b"h2"
+        """Whether mitmproxy has more to check of a request than `http1.py` has: its own limits, or
+        what only HTTP/2 can say. Its options are slow to look up, so it is asked once."""
 
     # --- events -----------------------------------------------------------------------------------
 

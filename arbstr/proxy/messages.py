@@ -9,26 +9,50 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import override
 
 from mitmproxy import http
 from mitmproxy.net.http import http1, status_codes
 
-_SIZE = re.compile(rb"0|[1-9][0-9]*")
+_SIZE = re.compile(r"0|[1-9][0-9]*")
 _WITH_BODY = (b"DELETE", b"GET", b"PATCH", b"POST", b"PUT")
 _KEEP_ALIVE = (b"HTTP/1.1", b"HTTP/2.0")
 
 type Fields = Iterable[tuple[bytes, bytes]]
 
 
+class Headers(http.Headers):
+    """mitmproxy's, with an index of their names: made for the first look, anew after a change."""
+
+    _index: Mapping[bytes, list[bytes]] = {}
+    _indexed: tuple[tuple[bytes, bytes], ...] | None = None
+
+    def raw(self, name: bytes) -> Sequence[bytes]:
+        """Every value of a field. `name`: in lower case."""
+        if self._indexed is not self.fields:  # a change replaces the tuple
+            index: dict[bytes, list[bytes]] = {}
+            for key, said in self.fields:
+                index.setdefault(key.lower(), []).append(said)
+            self._index, self._indexed = index, self.fields
+        return self._index.get(name, ())
+
+    @override
+    def get_all(self, name: str | bytes) -> list[str]:
+        key = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
+        return [_text(said) for said in self.raw(key.lower())]
+
+
 def values(message: http.Message, name: bytes) -> list[str]:
     """Every value of a header field, text as mitmproxy decodes it. `name`: in lower case."""
-    size = len(name)
-    return [
-        value.decode("utf-8", "surrogateescape")
-        for key, value in message.headers.fields
-        if len(key) == size and key.lower() == name
-    ]
+    headers = message.headers
+    if isinstance(headers, Headers):
+        return [_text(said) for said in headers.raw(name)]
+    return [_text(said) for key, said in headers.fields if key.lower() == name]
+
+
+def _text(said: bytes) -> str:
+    return said.decode("utf-8", "surrogateescape")
 
 
 def value(message: http.Message, name: bytes) -> str | None:
@@ -57,27 +81,16 @@ def body_bytes(request: http.Request, response: http.Response) -> int | None:
     Like mitmproxy's `expected_http_body_size`, which it asks in all but the usual cases. Raises
     ValueError for a size that cannot be read.
     """
-    length = _only(response, b"content-length", b"transfer-encoding")
-    coding = _only(response, b"transfer-encoding", b"content-length")
+    lengths = values(response, b"content-length")
+    codings = values(response, b"transfer-encoding")
     status = response.data.status_code
     if request.data.method in _WITH_BODY and status >= 200 and status not in (204, 304):
-        if length is not None and _SIZE.fullmatch(length):
-            return int(length)
-        if coding == b"chunked":
+        if len(lengths) == 1 and not codings and _SIZE.fullmatch(lengths[0]):
+            return int(lengths[0])
+        if codings == ["chunked"] and not lengths:
             return None
     size: int | None = http1.expected_http_body_size(request, response)
     return size
-
-
-def _only(message: http.Message, name: bytes, without: bytes) -> bytes | None:
-    """A field that stands there once, and without another; None where it does not."""
-    found = None
-    for key, said in message.headers.fields:
-        if len(key) in (len(name), len(without)) and (lower := key.lower()) in (name, without):
-            if found is not None or lower == without:
-                return None
-            found = said
-    return found
 
 
 def head_bytes(first_line: bytes, message: http.Message) -> bytes:
@@ -138,7 +151,7 @@ def make_response(status: int, fields: Fields, content: bytes | None) -> http.Re
     return response
 
 
-def _headers(fields: Fields) -> http.Headers:
-    headers = http.Headers.__new__(http.Headers)
+def _headers(fields: Fields) -> Headers:
+    headers = Headers.__new__(Headers)
     headers.fields = tuple(fields)
     return headers

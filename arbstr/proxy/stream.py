@@ -46,6 +46,7 @@ from mitmproxy.proxy.layers.http._events import ErrorCode
 from arbstr.core import exchange as core
 from arbstr.core.exchange import Attempt, Exchange, Phase
 from arbstr.proxy.decode import Decoder, Identity, decoder
+from arbstr.proxy.messages import make_response
 from arbstr.proxy.pool import GetAttemptConnection, Link
 from arbstr.proxy.service import FallbackPauseHook, ShutDown, Tick
 
@@ -143,9 +144,35 @@ class FallbackStream(HttpStream):
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         """Answer a request that is refused by its head before its body has come."""
-        yield from super().state_wait_for_request_headers(event)
+        if event.replay_flow is not None or self.parent.checks_heads:
+            yield from super().state_wait_for_request_headers(event)
+        else:
+            yield from self.begin(event.request)
         if not event.end_stream:
             yield from self.answer_early()
+
+    def begin(self, request: http.Request) -> layer.CommandGenerator[None]:
+        """What the base does with a head, without the checks that `http1.py` has made already."""
+        server = self.context.server
+        assert server.address is not None
+        request.data.host, request.data.port = server.address
+        request.data.scheme = b"https" if server.tls else b"http"
+        self.flow = http.HTTPFlow(self.context.client, server)
+        self.flow.request = request
+        self.flow.live = True
+        yield HttpRequestHeadersHook(self.flow)
+        if (yield from self.check_killed(emit_error_hook=True)):
+            return
+        if "expect" in request.headers:
+            yield from self.ask_to_continue(request)
+        self.client_state = self.state_consume_request_body
+        self.server_state = self.state_wait_for_response_headers
+
+    def ask_to_continue(self, request: http.Request) -> layer.CommandGenerator[None]:
+        """RFC 9110, 10.1.1: the client waits before it sends its body."""
+        if request.headers.pop("expect").lower() == "100-continue":
+            go_on = ResponseHeaders(self.stream_id, make_response(100, (), None), end_stream=False)
+            yield SendHttp(go_on, self.context.client)
 
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Keep no body that is over the limit."""
@@ -154,6 +181,9 @@ class FallbackStream(HttpStream):
             if size > self.service.body_bytes:
                 self.flow.response = self.service.too_large(self.flow)
                 yield from self.answer_early()
+                return
+            if not self.parent.checks_heads:
+                self.request_body_buf += event.data
                 return
         yield from super().state_consume_request_body(event)
 
