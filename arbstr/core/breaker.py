@@ -86,7 +86,7 @@ class Breakers:
     def is_unlisted(self, provider: str, model: str, dialect: str, now_s: float) -> bool:
         """Whether the provider has said that it does not sell `model` in this dialect."""
         circuit = self._circuits.get((provider, model))
-        if circuit is None:
+        if circuit is None or not circuit.unlisted:
             return False
         return any(now_s < circuit.unlisted.get(key, -math.inf) for key in (EVERYWHERE, dialect))
 

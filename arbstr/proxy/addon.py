@@ -225,7 +225,8 @@ class Arbstr:
         stack = tunnel.LayerStack()
         if data[:1] == b"\x16" or starts_like_tls_record(data):
             stack /= ClientTLSLayer(context)
-        found = FallbackLayer(context, self.engine)
+        known = isinstance(_handler(context.client.id), Handler)
+        found = FallbackLayer(context, self.engine, knows_offers=known)
         stack /= found
         self._layers[context.client.id] = found
         nextlayer.layer = stack[0]

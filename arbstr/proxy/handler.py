@@ -14,6 +14,7 @@ What is not frequent is left to the base class, whose `server_event` never waits
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
@@ -26,9 +27,11 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.utils import asyncio_utils
 
+from arbstr.proxy.offer import Offer, Wait, WaitCompleted
 from arbstr.proxy.wire import Wire
 
 type Listener = Callable[[object], object]
+type Error = Exception | None
 type Steps = Generator[Awaitable[object], None, None]
 """A hook on its way through its listeners: stops wherever one has to be waited for."""
 
@@ -61,7 +64,7 @@ class Handler(ProxyConnectionHandler):
     wires: dict[Connection, Wire]
     coming: deque[events.Event]
     """The event that is being handled, and those that have come meanwhile."""
-    hooks: set[asyncio.Future[object]]
+    hooks: set[asyncio.Future[Error]]
     """Those that are waited for: the event loop alone would not keep them."""
 
     @classmethod
@@ -127,18 +130,30 @@ class Handler(ProxyConnectionHandler):
     # --- hooks ------------------------------------------------------------------------------------
 
     def start(self, hook: commands.StartHook) -> None:
-        """Offer `hook`. Where nobody has to be waited for, its layer goes on at once."""
+        """Have add-ons called; the reply is the next event where nobody has to be waited for."""
         self._go_on(self._steps(hook), lambda: self._over(hook))
 
     def _over(self, hook: commands.StartHook) -> None:
         if hook.blocking:
             self.take(events.HookCompleted(hook))
 
+    def offer(self, offered: Offer) -> None:
+        """Have add-ons called, while the layer stands still."""
+        self._go_on(self._steps(offered.hook), lambda: self._offered(offered))
+
+    def _offered(self, offered: Offer) -> None:
+        offered.over = True
+        if offered.wait is not None:
+            self.take(WaitCompleted(offered.wait))
+
     @override
     async def handle_hook(self, hook: commands.StartHook) -> None:
-        over = asyncio.Event()
-        self._go_on(self._steps(hook), over.set)
-        await over.wait()
+        steps = self._steps(hook)
+        error: Error = None
+        with contextlib.suppress(StopIteration):
+            while True:
+                step = next(steps) if error is None else steps.throw(error)
+                error = await self._patiently(step)
 
     def _steps(self, hook: commands.StartHook) -> Steps:
         (argument,) = hook.args()
@@ -162,19 +177,19 @@ class Handler(ProxyConnectionHandler):
                     raise
 
     def _go_on(
-        self, steps: Steps, then: Callable[[], None], waited: asyncio.Future[object] | None = None
+        self, steps: Steps, then: Callable[[], None], waited: asyncio.Future[Error] | None = None
     ) -> None:
         """Take the steps of a hook until one has to be waited for; after the last one, `then`."""
         try:
             while waited is None or waited.done():
-                error = None if waited is None or waited.cancelled() else waited.exception()
+                error = None if waited is None or waited.cancelled() else waited.result()
                 waited = self._future(next(steps) if error is None else steps.throw(error))
         except StopIteration:
             then()
         else:
             waited.add_done_callback(lambda done: self._go_on(steps, then, done))
 
-    def _future(self, step: Awaitable[object]) -> asyncio.Future[object]:
+    def _future(self, step: Awaitable[object]) -> asyncio.Future[Error]:
         """A future is one of ours, for a moment; what else takes time may take its time."""
         if isinstance(step, asyncio.Future):
             return step
@@ -186,9 +201,14 @@ class Handler(ProxyConnectionHandler):
             task.add_done_callback(self.hooks.discard)
         return task
 
-    async def _patiently(self, step: Awaitable[object]) -> None:
-        with self.timeout_watchdog.disarm():
-            await step
+    async def _patiently(self, step: Awaitable[object]) -> Error:
+        """Wait; the error that it has come to."""
+        try:
+            with self.timeout_watchdog.disarm():
+                await step
+        except Exception as error:  # noqa: BLE001 - who called the listener deals with it
+            return error
+        return None
 
 
 class _Frequent:
@@ -204,6 +224,10 @@ class _Frequent:
         for command in self._top.handle_event(event):
             if isinstance(command, commands.SendData):
                 self._handler.send(command)
+            elif isinstance(command, Offer):
+                self._handler.offer(command)
+            elif isinstance(command, Wait):
+                command.offer.wait = command
             elif isinstance(command, commands.StartHook):
                 self._handler.start(command)
             else:

@@ -28,8 +28,10 @@ SHORTEST_TICK_S = 0.01
 class FallbackLayer(PoolLayer):
     """One client connection, its streams, and the upstream connections they share."""
 
-    def __init__(self, context: Context, service: Service) -> None:
+    def __init__(self, context: Context, service: Service, *, knows_offers: bool = False) -> None:
+        """`knows_offers`: whether the connection's handler does (`offer.py`)."""
         super().__init__(context, service)
+        self.knows_offers = knows_offers
         self._tick_at_s: float | None = None
         self._request_since_s: float | None = None
         self.asked = False

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from mitmproxy import flow as mflow
 from mitmproxy import http
 from mitmproxy.net.http.validate import validate_headers
-from mitmproxy.proxy import events, layer
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
     DropStream,
@@ -46,7 +46,8 @@ from mitmproxy.proxy.layers.http._events import ErrorCode
 from arbstr.core import exchange as core
 from arbstr.core.exchange import Attempt, Exchange, Phase
 from arbstr.proxy.decode import Decoder, Identity, decoder
-from arbstr.proxy.messages import make_response
+from arbstr.proxy.messages import make_response, value
+from arbstr.proxy.offer import offer
 from arbstr.proxy.pool import GetAttemptConnection, Link
 from arbstr.proxy.service import FallbackPauseHook, ShutDown, Tick
 
@@ -160,7 +161,7 @@ class FallbackStream(HttpStream):
         self.flow = http.HTTPFlow(self.context.client, server)
         self.flow.request = request
         self.flow.live = True
-        yield HttpRequestHeadersHook(self.flow)
+        yield from self.offer(HttpRequestHeadersHook(self.flow))
         if (yield from self.check_killed(emit_error_hook=True)):
             return
         if "expect" in request.headers:
@@ -182,10 +183,33 @@ class FallbackStream(HttpStream):
                 self.flow.response = self.service.too_large(self.flow)
                 yield from self.answer_early()
                 return
-            if not self.parent.checks_heads:
-                self.request_body_buf += event.data
-                return
-        yield from super().state_consume_request_body(event)
+        if self.parent.checks_heads:
+            yield from super().state_consume_request_body(event)
+        elif isinstance(event, RequestData):
+            self.request_body_buf += event.data
+        else:
+            yield from self.request_is_whole()
+
+    def request_is_whole(self) -> layer.CommandGenerator[None]:
+        """What the base does at the end of a request."""
+        request = self.flow.request
+        request.data.timestamp_end = time.time()
+        request.data.content = bytes(self.request_body_buf)
+        self.request_body_buf.clear()
+        self.client_state = self.state_done
+        yield from self.offer(HttpRequestHook(self.flow))
+        if (yield from self.check_killed(emit_error_hook=True)):
+            return
+        if self.flow.response is None:
+            yield from self.make_server_connection()
+            return
+        yield from self.offer(HttpResponseHeadersHook(self.flow))
+        if not (yield from self.check_killed(emit_error_hook=True)):
+            yield from self.send_response()
+
+    def offer(self, hook: commands.StartHook) -> layer.CommandGenerator[None]:
+        """Have add-ons called, and wait until they are done."""
+        return offer(hook, known=self.parent.knows_offers)
 
     def answer_early(self) -> layer.CommandGenerator[None]:
         """Send the answer, if there is one, and take no notice of the rest of the body.
@@ -301,7 +325,7 @@ class FallbackStream(HttpStream):
     def offer_head(self) -> layer.CommandGenerator[None]:
         """The head of an answer, for add-ons that want to see it."""
         if self.service.is_heard(HttpResponseHeadersHook.name):
-            yield HttpResponseHeadersHook(self.flow)
+            yield from self.offer(HttpResponseHeadersHook(self.flow))
 
     def settle(self) -> layer.CommandGenerator[None]:
         """Have the row written, then send what was waiting for it."""
@@ -315,12 +339,12 @@ class FallbackStream(HttpStream):
             yield from self.offer_head()
         if exchange.client_here and self.flow.response is not None:
             self.flow.response.timestamp_end = time.time()
-            yield HttpResponseHook(self.flow)
+            yield from self.offer(HttpResponseHook(self.flow))
             if (yield from self.check_killed(emit_error_hook=False)):
                 exchange.client_left(_now())
         else:
             self.flow.error = self.flow.error or mflow.Error("the client left")
-            yield HttpErrorHook(self.flow)
+            yield from self.offer(HttpErrorHook(self.flow))
         if any(isinstance(event, RequestProtocolError) for event in self._paused_event_queue):
             exchange.client_left(_now())
         yield from self.perform(exchange.settled())
@@ -439,6 +463,8 @@ def _check_head(response: http.Response) -> None:
 
 def _take_encoding(response: http.Response) -> Decoder:
     """The decoder of a response, whose header then no longer names an encoding."""
-    found = decoder(response.headers.get("content-encoding", ""))
-    response.headers.pop("content-encoding", None)
-    return found
+    encoding = value(response, b"content-encoding")
+    if encoding is None:
+        return Identity()
+    del response.headers["content-encoding"]
+    return decoder(encoding)
