@@ -27,11 +27,12 @@ from arbstr.mock.thread import ThreadedNode
 from arbstr.proxy import guard
 from arbstr.proxy.console import Console
 from arbstr.proxy.endpoints import Endpoints
-from arbstr.proxy.engine import Engine, error_response
+from arbstr.proxy.engine import Engine
 from arbstr.proxy.handler import Handler, Listeners
 from arbstr.proxy.intake import FAILED, NOT_READY, Intake, deny
 from arbstr.proxy.keeper import Keeper
 from arbstr.proxy.layer import FallbackLayer
+from arbstr.proxy.outgoing import error_response
 from arbstr.proxy.reload import Reload, while_running
 from arbstr.proxy.service import FallbackPauseHook, ShutDown, Tick
 

@@ -22,10 +22,11 @@ from arbstr.core.dialects import by_path
 from arbstr.core.secret import Secret
 from arbstr.ledger.queries import Filters, LedgerError, Reader, Totals
 from arbstr.proxy import replay, story
-from arbstr.proxy.engine import Engine, Refused
+from arbstr.proxy.engine import Engine
 from arbstr.proxy.layer import FallbackLayer
 from arbstr.proxy.reload import Reload
 from arbstr.proxy.retention import Retention
+from arbstr.proxy.routing import Refused
 from arbstr.proxy.sync import Sync
 from arbstr.proxy.viewing import Viewing
 from arbstr.proxy.views import AnswerView, ReceiptView, RequestView

@@ -19,16 +19,13 @@ import msgspec
 from mitmproxy import http
 from mitmproxy.connection import Client
 
-from arbstr.config import Config, Provider
+from arbstr.config import Config
 from arbstr.core import exchange as core
 from arbstr.core.ask import Ask
-from arbstr.core.body import BadBodyError, Members, read_members
 from arbstr.core.caps import CapHit, Reservation
-from arbstr.core.catalog import Model
-from arbstr.core.dialects import PASS_THROUGH, Dialect, by_path
+from arbstr.core.dialects import Dialect
 from arbstr.core.dialects.base import Problem
 from arbstr.core.exchange import Attempt, Exchange, Ticket
-from arbstr.core.policy import Choice, UnknownPolicyError
 from arbstr.core.price import sats
 from arbstr.core.receipt import (
     attempt_cost,
@@ -39,19 +36,18 @@ from arbstr.core.receipt import (
     refused_row,
 )
 from arbstr.core.record import AttemptRow, LateCost, RequestRow
-from arbstr.core.route import Candidate, NoModelError, Route
-from arbstr.core.secret import Secret
+from arbstr.core.route import Candidate
 from arbstr.core.sse import comment
-from arbstr.proxy import guard, headers, target
+from arbstr.proxy import outgoing
 from arbstr.proxy.gate import Gate
-from arbstr.proxy.messages import make_request, make_response, value, values
+from arbstr.proxy.messages import values
+from arbstr.proxy.outgoing import error_response
+from arbstr.proxy.routing import Refused, Router, wall_ms
 from arbstr.proxy.state import State, make_state
 from arbstr.proxy.viewing import Viewing
 from arbstr.proxy.world import World
 
 logger = logging.getLogger(__name__)
-
-_RANDOM_BITS = 20
 
 
 class Ledger(Protocol):
@@ -73,15 +69,6 @@ class Ledger(Protocol):
     def late(self, cost: LateCost) -> None:
         """Queue the cost of an attempt that was given up."""
         ...
-
-
-class Refused(Exception):  # noqa: N818 - it is an answer, not a defect
-    """A request that we answer ourselves with an error."""
-
-    def __init__(self, problem: Problem, ticket: Ticket | None = None) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
-        self.ticket = ticket
 
 
 class Open(msgspec.Struct):
@@ -111,8 +98,8 @@ class Engine:
         self.viewing: Viewing | None = None
         self._ours: set[tuple[int, int]] = set()
         """Attempts under way that our key pays: (request id, n)."""
-        self._last_id = 0
         self._gate = Gate()
+        self._router = Router(self.instance, self.world)
 
     @property
     def shows_attempts(self) -> bool:
@@ -166,88 +153,15 @@ class Engine:
 
     def ticket(self, flow: http.HTTPFlow, dialect: Dialect) -> Ticket:
         """Read and route a request without reserving or sending anything. Raises Refused."""
-        request = self.real(flow)
-        try:
-            members = read_members(
-                request.raw_content or b"", max_depth=self.state.config.limits.json_depth
-            )
-            ask = self._ask(request, dialect, members)
-        except BadBodyError as error:
-            blank = self._ticket(flow, dialect, _no_route(Ask(dialect.name, "")), None)
-            problem = Problem(error.status, str(error), "invalid_request_error", error.code)
-            raise Refused(problem, blank) from None
-        try:
-            choice = self._choose(request, ask)
-            route = self.world.plan(ask, choice)
-        except UnknownPolicyError as error:
-            blank = self._ticket(flow, dialect, _no_route(ask), members)
-            problem = Problem(400, str(error), "invalid_request_error", "unknown_policy")
-            raise Refused(problem, blank) from None
-        except NoModelError as error:
-            blank = self._ticket(flow, dialect, _no_route(ask, choice), members)
-            raise Refused(_no_model(error), blank) from None
-        return self._ticket(flow, dialect, route, members, ask)
+        return self._router.ticket(flow, self.real(flow), dialect, self.state)
 
     def pass_through(self, flow: http.HTTPFlow) -> None:
         """Send a request that is not ours to the first provider, as it is."""
-        provider = self.state.config.providers[0]
-        model = Model(id="", provider=provider.name, source="assumed")
-        candidate = Candidate(model, None, 0.0, 0.0, 0.0, 0.0)
-        route = Route(Choice(None, "none"), "", (candidate,))
-        self._open(flow, self._ticket(flow, PASS_THROUGH, route, None), [])
-
-    def _ask(self, request: http.Request, dialect: Dialect, members: Members) -> Ask:
-        limits = self.state.config.limits
-        ask = dialect.read_ask(members)
-        if ask.messages > limits.messages:
-            message = f"{ask.messages:,} messages are more than {limits.messages:,}"
-            raise BadBodyError(message, "too_many_messages")
-        for name in (b"x-claude-code-session-id", b"session-id", b"x-session-id"):
-            if (session := _header(request, name)) is not None:
-                return msgspec.structs.replace(ask, conversation=session)
-        return ask
-
-    def _choose(self, request: http.Request, ask: Ask) -> Choice:
-        return self.state.selector.choose(
-            header=_header(request, b"x-arbstr-policy"),
-            model=ask.model,
-            text=ask.last_user_text,
-            user_agent=_header(request, b"user-agent") or "",
-            key=guard.bearer(request),
-        )
-
-    def _ticket(
-        self,
-        flow: http.HTTPFlow,
-        dialect: Dialect,
-        route: Route,
-        members: Members | None,
-        ask: Ask | None = None,
-    ) -> Ticket:
-        request = flow.request
-        return Ticket(
-            id=self._new_id(),
-            instance=self.instance,
-            endpoint=request.path.partition("?")[0],
-            client=_client(flow),
-            dialect=dialect,
-            ask=ask or Ask(dialect.name, route.requested),
-            route=route,
-            members=members,
-            paid_once=bool(values(request, b"x-cashu")),
-            started_ms=_wall_ms(),
-            started_s=time.monotonic(),
-        )
-
-    def _new_id(self) -> int:
-        """Ms since the epoch, then random bits; never the same twice in one process."""
-        fresh = _wall_ms() << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
-        self._last_id = max(fresh, self._last_id + 1)
-        return self._last_id
+        self._open(flow, self._router.pass_through(flow, self.state), [])
 
     def _reserve(self, ticket: Ticket) -> Reservation:
         expected = _to_hold(ticket.ask, ticket.route.candidates[0])
-        held = self.world.caps.reserve(ticket.route.choice.name, expected, _wall_ms())
+        held = self.world.caps.reserve(ticket.route.choice.name, expected, wall_ms())
         if isinstance(held, CapHit):
             problem = Problem(402, str(held), "invalid_request_error", "cap_reached")
             raise Refused(problem, ticket)
@@ -260,7 +174,7 @@ class Engine:
         missing = expected_msats - sum(held.msats for held in reserved)
         if missing <= 0 or not reserved:
             return True
-        held = self.world.caps.reserve(policy, missing, _wall_ms())
+        held = self.world.caps.reserve(policy, missing, wall_ms())
         if isinstance(held, CapHit):
             return False
         reserved.append(held)
@@ -273,7 +187,7 @@ class Engine:
             timing=self.state.timing,
             limits=self.state.limits,
             breakers=self.world.breakers,
-            wall_ms=_wall_ms,
+            wall_ms=wall_ms,
             keys=self.state.keys.and_also(_client_keys(self.real(flow))),
             jitter=lambda: random.uniform(0, 0.1),  # noqa: S311 - spreads retries, guards nothing
             may_try=lambda c: self._reserve_more(policy, reserved, _to_hold(ticket.ask, c)),
@@ -312,67 +226,23 @@ class Engine:
         state = self.open[flow.id].state
         provider = state.providers[order.candidate.model.provider]
         client = self.real(flow)
-        body = exchange.body_for(order.candidate)
-        content = client.raw_content or b"" if body is None else body
-        key = self._key(client, provider)
-        has_body = bool(content) or client.method in ("POST", "PUT", "PATCH")
-        fields = headers.upstream(
-            guard.without_token(client.headers.fields, state.config.server.auth_token),
-            host=_authority(provider),
-            key=key,
-            body_bytes=len(content) if has_body else None,
-        )
+        key = outgoing.our_key(client, provider)
         if key is not None:
             self._ours.add((exchange.ticket.id, order.n))
             self.world.balance_watch.began(provider.name)
-        return make_request(
-            host=provider.host,
-            port=provider.port,
-            method=client.data.method,
-            scheme=provider.scheme.encode(),
-            path=_path(provider, client.path).encode(errors="surrogateescape"),
-            fields=fields,
-            content=content,
-        )
-
-    def _key(self, request: http.Request, provider: Provider) -> Secret | None:
-        """Our key, None where only the client's own may be used."""
-        path = request.path.partition("?")[0]
-        if values(request, b"x-cashu") or not target.may_have_our_key(path):
-            return None
-        return provider.api_key
+        body, token = exchange.body_for(order.candidate), state.config.server.auth_token
+        return outgoing.upstream_request(client, provider, key=key, body=body, token=token)
 
     def head(self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt) -> http.Response:
         """The head of a streamed answer."""
-        tryout = attempt.tryout
-        fields = headers.downstream(tryout.headers, self.state.keys)
-        bodyless = flow.request.method == "HEAD" or tryout.status in (204, 304)
-        if not bodyless and not flow.request.is_http2 and flow.request.http_version != "HTTP/1.0":
-            fields.append((b"transfer-encoding", b"chunked"))
-        if tryout.shape == "stream":
-            fields.append((b"x-arbstr-streaming", b"true"))
-        fields += self._told(flow, exchange, attempt)
-        return self._shown(flow, make_response(tryout.status or 502, fields, None))
+        response = outgoing.stream_head(flow.request, exchange, attempt, self.state)
+        return self._shown(flow, response)
 
     def answer(self, flow: http.HTTPFlow, exchange: Exchange, answer: core.Answer) -> http.Response:
         """A whole answer, or an error of ours."""
-        fields: list[tuple[bytes, bytes]] = []
-        if answer.attempt is not None:
-            fields = headers.downstream(answer.attempt.tryout.headers, self.state.keys)
-        else:
-            fields.append((b"content-type", b"application/json"))
-        if answer.retry_after is not None:
-            fields.append((b"retry-after", answer.retry_after.encode()))
-        fields.append((b"content-length", str(len(answer.body)).encode()))
-        fields += self._told(flow, exchange, answer.attempt)
         row = self.open[flow.id].row or final_row(exchange)
-        fields += headers.own(
-            (
-                ("cost-sats", sats(row.cost_msats)),
-                ("latency-ms", None if row.latency_ms is None else str(row.latency_ms)),
-            )
-        )
-        return self._shown(flow, make_response(answer.status, fields, answer.body))
+        response = outgoing.whole_answer(flow.request, exchange, answer, row, self.state)
+        return self._shown(flow, response)
 
     def _shown(self, flow: http.HTTPFlow, response: http.Response) -> http.Response:
         """What the flow gets; `response_down` is what the client gets."""
@@ -467,55 +337,6 @@ class Engine:
         """Whether an add-on listens to `event`."""
         return self.heard(event)
 
-    def _told(
-        self, flow: http.HTTPFlow, exchange: Exchange, attempt: Attempt | None
-    ) -> list[tuple[bytes, bytes]]:
-        """What every answer says of itself."""
-        ticket = exchange.ticket
-        server = self.state.config.server
-        shown = attempt.candidate if attempt is not None else None
-        failed = [a for a in exchange.attempts if a is not attempt]
-        retries = ", ".join(f"{a.n}/{a.candidate.model.id}" for a in failed)
-        estimate = None if shown is None or shown.expected_msats is None else shown.expected_msats
-        pairs = headers.own(
-            (
-                ("request-id", str(ticket.id)),
-                ("model", None if shown is None else shown.model.id or None),
-                ("requested-model", ticket.route.requested or None),
-                ("provider", None if shown is None else shown.model.provider),
-                ("policy", ticket.route.choice.name),
-                ("retries", retries or None),
-                ("estimated-sats", sats(estimate)),
-            )
-        )
-        cors = guard.allow_origin(flow.request, server)
-        return pairs + [(name.encode(), value.encode()) for name, value in cors.items()]
-
-
-def error_response(
-    flow: http.HTTPFlow, problem: Problem, request_id: int | None = None
-) -> http.Response:
-    """An error in the dialect of the path it was asked at."""
-    dialect = by_path(flow.request.path.partition("?")[0]) or PASS_THROUGH
-    fields = {"content-type": "application/json"}
-    if request_id is not None:
-        fields["x-arbstr-request-id"] = str(request_id)
-    return http.Response.make(problem.status, dialect.error_body(problem), fields)
-
-
-def _client(flow: http.HTTPFlow) -> str | None:
-    """Who asked: the client's user agent; a replay is recorded as one."""
-    agent = _header(flow.request, b"user-agent")
-    return f"replay of {agent or 'unknown'}" if flow.is_replay == "request" else agent
-
-
-def _header(request: http.Request, name: bytes) -> str | None:
-    """A header as text that can be stored and sent on: it may have come as any bytes."""
-    found = value(request, name)
-    if found is None or found.isascii():
-        return found
-    return found.encode(errors="surrogateescape").decode(errors="replace")
-
 
 def _client_keys(request: http.Request) -> list[str]:
     """Keys of the client's own: an upstream's error may quote them, the ledger must not."""
@@ -533,41 +354,3 @@ def _spent(row: RequestRow) -> int | None:
     if row.cost_msats is None and row.outcome == "error":
         return 0
     return row.cost_msats
-
-
-def _no_route(ask: Ask, choice: Choice | None = None) -> Route:
-    return Route(choice or Choice(None, "none"), ask.model, ())
-
-
-def _no_model(error: NoModelError) -> Problem:
-    refusals = [
-        {"provider": r.provider, "model": r.model, "reason": r.reason} for r in error.refusals
-    ]
-    extra: dict[str, object] = {"refusals": refusals}
-    if error.near:
-        extra["near"] = list(error.near)
-    return Problem(error.status, error.message, "invalid_request_error", error.code, extra)
-
-
-def _authority(provider: Provider) -> bytes:
-    host = f"[{provider.host}]" if ":" in provider.host else provider.host
-    default = 443 if provider.scheme == "https" else 80
-    return (host if provider.port == default else f"{host}:{provider.port}").encode()
-
-
-def _path(provider: Provider, path: str) -> str:
-    """The client's path at the provider. Clients may leave out ``/v1``, or have it."""
-    if path == "/v1" or path.startswith(("/v1/", "/v1?")):
-        return provider.base_path + path.removeprefix("/v1")
-    bare = path.partition("?")[0].rstrip("/")
-    if _is_api_path(bare):
-        return provider.base_path + path
-    return provider.base_path.removesuffix("/v1") + path
-
-
-def _is_api_path(path: str) -> bool:
-    return by_path(path) is not None or path == "/models"
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000

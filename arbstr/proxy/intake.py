@@ -14,8 +14,10 @@ from arbstr.core.dialects import by_path
 from arbstr.core.dialects.base import Problem
 from arbstr.proxy import guard
 from arbstr.proxy.endpoints import Endpoints
-from arbstr.proxy.engine import Engine, Refused, error_response
+from arbstr.proxy.engine import Engine
 from arbstr.proxy.messages import value
+from arbstr.proxy.outgoing import error_response
+from arbstr.proxy.routing import Refused
 from arbstr.proxy.sync import Sync
 
 logger = logging.getLogger(__name__)
