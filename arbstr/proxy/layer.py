@@ -36,10 +36,17 @@ class FallbackLayer(PoolLayer):
         self._request_since_s: float | None = None
         self.asked = False
         """Whether the client has sent anything."""
-        limited = context.options.body_size_limit or context.options.stream_large_bodies
-        self.checks_heads = bool(limited) or context.client.alpn == b"h2"
-        """Whether mitmproxy has more to check of a request than `http1.py` has: its own limits, or
-        what only HTTP/2 can say. Its options are slow to look up, so it is asked once."""
+        # mitmproxy's options are slow to look up, so these two are asked once.
+        self._limited = bool(context.options.body_size_limit or context.options.stream_large_bodies)
+
+    @property
+    def checks_heads(self) -> bool:
+        """Whether mitmproxy has more to check of a request than `http1.py` has.
+
+        That is its own limits on bodies, and what only HTTP/2 can say. The protocol is known once
+        the first request comes, and not when this layer is made.
+        """
+        return self._limited or self.context.client.alpn == b"h2"
 
     # --- events -----------------------------------------------------------------------------------
 
