@@ -174,13 +174,20 @@ def test_over_tls_it_is_guarded_as_well(house: House) -> None:
     assert len(house.provider.seen) == seen
 
 
-def h2_status(url: str, fields: list[tuple[str, str]], body: bytes) -> int:
+def h2_status(
+    url: str,
+    fields: list[tuple[str, str]],
+    body: bytes,
+    trailers: list[tuple[str, str]] | None = None,
+) -> int:
     """The status that an HTTP/2 request gets; 0: its stream was reset."""
     limits = H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
     wire = H2Connection(limits)
     wire.initiate_connection()
     wire.send_headers(1, fields)
-    wire.send_data(1, body, end_stream=True)
+    wire.send_data(1, body, end_stream=trailers is None)
+    if trailers is not None:
+        wire.send_headers(1, trailers, end_stream=True)
     with over_tls(url, "h2") as connection:
         assert connection.selected_alpn_protocol() == "h2"
         connection.sendall(wire.data_to_send())
@@ -241,3 +248,11 @@ def test_hostile_http2_goes_nowhere(house: House, changes: dict[str, str]) -> No
 
 def test_good_http2_is_served(house: House) -> None:
     assert h2_status(house.url("reverse"), list(H2.items()), CHAT) == 200
+
+
+def test_trailers_of_http2_are_neither_the_end_nor_passed_on(house: House) -> None:
+    seen = len(house.provider.seen)
+    trailers = [("x-checksum", "1234")]
+    assert h2_status(house.url("reverse"), list(H2.items()), CHAT, trailers) == 200
+    assert b"x-checksum" not in house.provider.seen[seen].raw.lower()
+    assert house.provider.seen[seen].body.startswith(CHAT[:1])
