@@ -98,19 +98,20 @@ class Handler(ProxyConnectionHandler):
     @override
     async def handle_connection(self, connection: Connection) -> None:
         io = self.transports[connection]
-        if isinstance(io.reader, asyncio.StreamReader) and isinstance(
-            io.writer, asyncio.StreamWriter
-        ):
-            transport = io.writer.transport
-            assert isinstance(transport, asyncio.Transport)
-            self.wires[connection] = Wire(
-                io.reader, transport, lambda data: self._received(connection, data), self._all_wires
-            )
-            io.reader = self.wires[connection]  # type: ignore[assignment] # all that is asked of it
+        assert isinstance(io.reader, asyncio.StreamReader)
+        assert isinstance(io.writer, asyncio.StreamWriter)
+        transport = io.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        wire = Wire(
+            io.reader, transport, lambda data: self._received(connection, data), self._all_wires
+        )
+        self.wires[connection] = wire
+        io.reader = wire  # type: ignore[assignment] # all that is asked of it
         try:
             await super().handle_connection(connection)
         finally:
-            self.wires.pop(connection, None)
+            del self.wires[connection]
+            wire.resume_writing()  # whatever it has not sent yet holds up nobody any more
 
     def _received(self, connection: Connection, data: bytes) -> None:
         if connection.state is not ConnectionState.CLOSED:  # by us, a moment ago
