@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arbstr.core.body import BadBodyError, decode, read_members
+from arbstr.core.body import BadBodyError, read_members
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ from arbstr.core.body import BadBodyError, decode, read_members
         (b"{'a': 1}", "invalid_json"),
         (b'{"a": "\xff"}', "invalid_json"),
         (b'\xef\xbb\xbf{"a": 1}', "invalid_json"),
+        (b'{"a": 1e999}', "invalid_json"),
         (b"[]", "invalid_body"),
         (b'"model"', "invalid_body"),
         (b"null", "invalid_body"),
@@ -33,12 +34,21 @@ from arbstr.core.body import BadBodyError, decode, read_members
         (b'{"model": "a", "x": 1, "m\\u006fdel": "b"}', "repeated_key"),
         (b'{"a": 1, "b": {"a": 1}, "a": 1}', "repeated_key"),
         (b'{"": 1, "": 2}', "repeated_key"),
+        (b'{"a": 12, "a": 1}', "repeated_key"),
+        (b'{"a": 1, "a": 1, "b": 1}', "repeated_key"),
     ],
 )
 def test_a_body_that_is_no_plain_object_is_refused(body: bytes, code: str) -> None:
     with pytest.raises(BadBodyError) as caught:
         read_members(body)
     assert (caught.value.code, caught.value.status) == (code, 400)
+
+
+def test_it_is_said_which_key_stands_twice() -> None:
+    with pytest.raises(BadBodyError, match="the key 'a' stands twice"):
+        read_members(b'{"a": 1, "a": 1, "b": 1}')
+    with pytest.raises(BadBodyError, match="a key stands twice"):
+        read_members(b'{"a": "%b", "a": 1}' % (b"x" * (1 << 20)))
 
 
 def test_a_key_may_stand_again_further_in() -> None:
@@ -125,7 +135,7 @@ def test_no_bytes_break_the_reader(body: bytes) -> None:
         members = read_members(body)
     except BadBodyError:
         return
-    assert isinstance(decode(body), dict)
+    assert isinstance(json.loads(body), dict)
     assert members.edited({}) == body
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
-from itertools import accumulate
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 _RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
-_SPACE = re.compile(rb"[ \t\r\n]*")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_STRINGS = re.compile(rb'"[^"]*"')
-_UP_OR_DOWN = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-"""+1 and -1, as signed bytes."""
+_BEFORE = re.compile(
+    rb"[ \t\r\n]*+[{,]"
+    rb'[ \t\r\n]*+"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+    rb"[ \t\r\n]*+:[ \t\r\n]*+"
+)
+"""What stands before a value: a brace or a comma, the key, a colon."""
+_END = re.compile(rb"[ \t\r\n]*+}")
+_NAMED_BYTES = 1 << 20
+"""Up to here a body is read once more, slowly, only to say what is wrong with it."""
 _MOST_MEMBERS = 1_000
 """No API has a tenth of it; millions would hold up everybody else for seconds."""
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 class BadBodyError(ValueError):
@@ -33,13 +36,15 @@ class BadBodyError(ValueError):
 class Members:
     """The top-level members of a JSON object, and where in the body each value stands."""
 
-    __slots__ = ("_open", "_spans", "body")
+    __slots__ = ("_spans", "_values", "body")
 
-    def __init__(self, body: bytes, spans: Mapping[str, tuple[int, int]], open_: int) -> None:
-        """`spans`: name to (start, end) of its value; `open_`: where the first member would go."""
+    def __init__(
+        self, body: bytes, values: Mapping[str, object], spans: Mapping[str, tuple[int, int]]
+    ) -> None:
+        """`values`: decoded; `spans`: name to (start, end) of its value in `body`."""
         self.body = body
+        self._values = values
         self._spans = spans
-        self._open = open_
 
     def __contains__(self, name: str) -> bool:
         return name in self._spans
@@ -51,103 +56,97 @@ class Members:
 
     def value(self, name: str) -> object:
         """The value, decoded; None where it is absent or null."""
-        raw = self.raw(name)
-        return None if raw is None else decode(raw)
+        return self._values.get(name)
+
+    def size(self, name: str) -> int:
+        """How many bytes the value has; 0 where there is no such member."""
+        start, end = self._spans.get(name, (0, 0))
+        return end - start
 
     def edited(self, changes: Mapping[str, bytes]) -> bytes:
         """The body with these values put in; a member that was not there becomes the first one."""
-        pieces: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
         added = [
             msgspec.json.encode(name) + b":" + value
             for name, value in changes.items()
             if name not in self._spans
         ]
         comma = [b""] if added and self._spans else []
-        edits = [(self._open, self._open, b",".join((*added, *comma)))] if added else []
+        first = self.body.index(b"{") + 1
+        edits = [(first, first, b",".join((*added, *comma)))] if added else []
         edits += [(*self._spans[n], v) for n, v in changes.items() if n in self._spans]
+        unchanged = memoryview(self.body)  # to cut it up would copy it once more
         position = 0
         for start, end, value in sorted(edits):
-            pieces += (self.body[position:start], value)
+            pieces += (unchanged[position:start], value)
             position = end
-        return b"".join((*pieces, self.body[position:]))
-
-
-def decode(raw: bytes) -> object:
-    """Decode JSON. Raises BadBodyError for what is malformed or nested beyond all reason."""
-    try:
-        return _ANY.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadBodyError(f"the body is not valid JSON: {error}", "invalid_json") from None
-    except RecursionError:
-        raise BadBodyError("the body is nested too deeply", "body_too_deep") from None
+        return b"".join((*pieces, unchanged[position:]))
 
 
 def read_members(body: bytes, *, max_depth: int = 128) -> Members:
     """Find the top-level members of `body`.
 
     Raises:
-        BadBodyError: not a JSON object in UTF-8, nested deeper than `max_depth`, more members than
-            any API has, or a top-level key that stands twice (two readers of such a body may read
-            two different requests).
+        BadBodyError: not a JSON object in UTF-8, nested deeper than `max_depth` (of what a repeated
+            key hides further in nobody knows), more members than any API has, or a top-level key
+            that stands twice (two readers of such a body may read two different requests).
     """
     try:
-        if not body.isascii():
-            body.decode()
-        if _deeper_than(body, max_depth):
-            raise BadBodyError(f"the body is nested deeper than {max_depth}", "body_too_deep")
-        values = _RAW_MEMBERS.decode(body)
+        values = _ANY.decode(body)
     except UnicodeDecodeError:
         raise BadBodyError("the body is not UTF-8", "invalid_json") from None
-    except RecursionError:  # brackets that open and never close
+    except RecursionError:
         raise BadBodyError("the body is nested too deeply", "body_too_deep") from None
-    except msgspec.ValidationError:
-        raise BadBodyError("the body is not a JSON object") from None
     except msgspec.DecodeError as error:
         raise BadBodyError(f"the body is not valid JSON: {error}", "invalid_json") from None
+    if _is_deeper_than(values, max_depth):
+        raise BadBodyError(f"the body is nested deeper than {max_depth}", "body_too_deep")
+    if not isinstance(values, dict):
+        raise BadBodyError("the body is not a JSON object")
     if len(values) > _MOST_MEMBERS:
         raise BadBodyError(f"the body has more than {_MOST_MEMBERS:,} members", "too_many_members")
-    return _locate(body, values)
+    return Members(body, values, _locate(body, _RAW_MEMBERS.decode(body)))
 
 
-def _locate(body: bytes, values: Mapping[str, msgspec.Raw]) -> Members:
-    """Walk over the members.
+def _is_deeper_than(value: object, limit: int) -> bool:
+    """Whether lists and objects nest deeper than `limit`. Looks at one level after the other."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
-    The decoder kept the last value of each key; a value that is not where
-    the walk expects it is one that the decoder dropped, so its key stands twice.
+
+def _inside(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _locate(body: bytes, raw: Mapping[str, msgspec.Raw]) -> dict[str, tuple[int, int]]:
+    """Where each value starts and ends. Raises BadBodyError.
+
+    Of a key that stands twice the decoder dropped the first value. A walk by the values that it
+    kept comes upon another value then, or does not come to the end.
     """
-    position = open_ = body.index(b"{") + 1
+    position = 0
     spans: dict[str, tuple[int, int]] = {}
-    for _ in values:
-        position = _skip(body, position)
-        match = _STRING.match(body, position)
-        name = str(_ANY.decode(match.group())) if match else ""
-        value = values.get(name)
-        position = _skip(body, _skip(body, match.end() if match else position) + 1)
-        raw = b"" if value is None else bytes(value)
-        end = _skip(body, position + len(raw))
-        if (
-            value is None
-            or name in spans
-            or not body.startswith(raw, position)
-            or (body[end : end + 1] not in (b",", b"}"))
-        ):
-            raise BadBodyError(f"the key {name!r} stands twice in the body", "repeated_key")
-        spans[name] = (position, position + len(raw))
-        position = end + 1
-    if body[_skip(body, open_) if not spans else position - 1 :][:1] != b"}":
-        raise BadBodyError("a key stands twice in the body", "repeated_key")
-    return Members(body, spans, open_)
+    for name, value in raw.items():
+        before = _BEFORE.match(body, position)
+        if before is None or not body.startswith(value, before.end()):
+            break
+        start, position = before.end(), before.end() + len(value)
+        spans[name] = (start, position)
+    if len(spans) < len(raw) or (spans and _END.match(body, position) is None):
+        raise BadBodyError(f"{_repeated_key(body)} stands twice in the body", "repeated_key")
+    return spans
 
 
-def _skip(body: bytes, position: int) -> int:
-    match = _SPACE.match(body, position)
-    return match.end() if match else position
-
-
-def _deeper_than(body: bytes, limit: int) -> bool:
-    """Whether brackets nest deeper than `limit`. Strings are taken out first."""
-    if body.count(b"[") + body.count(b"{") <= limit:
-        return False
-    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_STRUCTURE)
-    steps = _STRINGS.sub(b"", plain).translate(_UP_OR_DOWN)
-    return max(accumulate(memoryview(steps).cast("b")), default=0) > limit
+def _repeated_key(body: bytes) -> str:
+    """The first top-level key that stands twice, for people; too large a body is not read again."""
+    if len(body) > _NAMED_BYTES:
+        return "a key"
+    pairs = json.loads(body, object_pairs_hook=list)
+    keys = [key for key, _ in pairs]
+    return f"the key {next(key for n, key in enumerate(keys) if key in keys[:n])!r}"

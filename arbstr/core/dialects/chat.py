@@ -76,7 +76,7 @@ def read_ask(members: Members) -> Ask:
         last_user_text=texts(users[-1].get("content")) if users else "",
         prompt_bytes=max(0, len(members.body) - sum(images)),
         conversation=_conversation(members, messages),
-        prefix_bytes=len(members.raw("messages") or b""),
+        prefix_bytes=members.size("messages"),
     )
 
 

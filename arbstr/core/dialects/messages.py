@@ -74,7 +74,7 @@ def read_ask(members: Members) -> Ask:
         last_user_text=users[-1] if users else "",
         prompt_bytes=max(0, len(members.body) - sum(images)),
         conversation=None if first is None else fingerprint(members.value("system"), first),
-        prefix_bytes=len(members.raw("messages") or b"") + len(members.raw("system") or b""),
+        prefix_bytes=members.size("messages") + members.size("system"),
     )
 
 

@@ -73,7 +73,7 @@ def read_ask(members: Members) -> Ask:
         conversation=key
         if isinstance(key, str) and key
         else fingerprint(members.value("instructions"), first),
-        prefix_bytes=len(members.raw("input") or b"") + len(members.raw("instructions") or b""),
+        prefix_bytes=members.size("input") + members.size("instructions"),
     )
 
 
