@@ -144,8 +144,9 @@ class Handler(ProxyConnectionHandler):
 
     def _offered(self, offered: Offer) -> None:
         offered.over = True
-        if offered.wait is not None:
-            self.take(WaitCompleted(offered.wait))
+        wait, offered.wait = offered.wait, None  # they name each other
+        if wait is not None:
+            self.take(WaitCompleted(wait))
 
     @override
     async def handle_hook(self, hook: commands.StartHook) -> None:

@@ -17,8 +17,6 @@ from arbstr.config import ConfigError
 from arbstr.ledger.writer import LedgerError
 from arbstr.proxy.addon import Arbstr, set_options
 
-_GARBAGE = 20_000
-"""Objects made before the collector looks for cycles among them; a request makes some hundreds."""
 _NOISY = ("mitmproxy.proxy.server", "mitmproxy.proxy.mode_servers", "asyncio", "hpack")
 
 
@@ -64,10 +62,7 @@ async def _serve(config_path: Path | None, *, mock: bool, listen: str | None) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, master.shutdown)
-    # What is loaded stays: the collector need not look through it again and again, nor as often
-    # as for a program that keeps what it makes.
-    gc.freeze()
-    gc.set_threshold(_GARBAGE)
+    gc.freeze()  # what is loaded stays: the collector need not look through it again and again
     await master.run()
     return 0
 

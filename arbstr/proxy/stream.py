@@ -86,6 +86,8 @@ class FallbackStream(IncomingStream):
             yield from self.client_left(event)
         elif link := self.links.get(getattr(event, "stream_id", 0)):
             yield from self.upstream_event(link, exchange, event)
+        if self.finished and not self.links:
+            self.untie()
 
     def upstream_event(
         self, link: Link, exchange: Exchange, event: events.Event
@@ -299,6 +301,14 @@ class FallbackStream(IncomingStream):
             link.read_until_s = now + (CLOSING_S if whole else self.service.read_on_s)
         yield DropStream(self.stream_id)
 
+    def untie(self) -> None:
+        """All is over: without these circles what the stream holds is freed at once.
+
+        Else it waits for the garbage collector, and that took a tenth of the proxy's time.
+        """
+        self.context.layers.clear()
+        self.client_state = self.server_state = _over
+
     # --- links ------------------------------------------------------------------------------------
 
     def cancel(self, link: Link) -> layer.CommandGenerator[None]:
@@ -361,6 +371,11 @@ class FallbackStream(IncomingStream):
 
 def _now() -> float:
     return time.monotonic()
+
+
+def _over(_: events.Event) -> layer.CommandGenerator[None]:
+    """The state of a stream that is of no more use."""
+    yield from ()
 
 
 def _check_head(response: http.Response) -> None:
