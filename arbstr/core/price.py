@@ -148,4 +148,6 @@ def sats(msats: float | None) -> str | None:
     """Msats as a decimal number of sats, exact to the msat: ``412`` -> ``"0.412"``."""
     if msats is None:
         return None
-    return format(Decimal(math.ceil(msats)) / MSATS_PER_SAT, "f")
+    whole, rest = divmod(abs(math.ceil(msats)), MSATS_PER_SAT)
+    text = f"{whole}.{rest:03}".rstrip("0") if rest else str(whole)
+    return f"-{text}" if msats <= -1 else text

@@ -263,16 +263,20 @@ class Engine:
         model = attempt.candidate.model.id
         return comment(f"arbstr cost_sats={cost or 'unknown'} model={model}") + tail
 
-    def settle(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
-        """Queue the row, give back what was reserved, learn."""
+    def settle(self, flow: http.HTTPFlow, exchange: Exchange) -> Callable[[], object]:
+        """Queue the row and give back what was reserved; what is left is to learn from it."""
         found = self.open.get(flow.id)
         if found is None:
-            return
+            return lambda: None
         row = found.row = final_row(exchange)
         if self._has_row(flow, exchange.ticket):
             self._write(found, row)
         for number, reservation in enumerate(found.reserved):
             self.world.caps.settle(reservation, 0 if number else _spent(row))
+        loop = asyncio.get_running_loop()
+        return lambda: loop.call_soon(self._learn, exchange, row)
+
+    def _learn(self, exchange: Exchange, row: RequestRow) -> None:
         self.world.learn(exchange, row)
         for attempt in exchange.attempts:
             if not attempt.read_on:

@@ -113,10 +113,16 @@ def own(pairs: Iterable[tuple[str, str | None]]) -> list[tuple[bytes, bytes]]:
     so that no value ends its line.
     """
     return [
-        (f"x-arbstr-{name}".encode(), value.encode("unicode_escape"))
+        (b"x-arbstr-" + name.encode(), _one_line(value))
         for name, value in pairs
         if value is not None
     ]
+
+
+def _one_line(value: str) -> bytes:
+    if value.isascii() and value.isprintable() and "\\" not in value:
+        return value.encode()  # as it nearly always is
+    return value.encode("unicode_escape")
 
 
 def _named_by_connection(fields: Fields) -> frozenset[bytes]:

@@ -145,20 +145,31 @@ class PoolLayer(HttpLayer):
         self.forget_closed()
         fresh = isinstance(event, GetAttemptConnection) and event.fresh
         if reuse and not fresh:
-            for connection in self.connections:
-                if not event.connection_spec_matches(connection):
-                    continue
-                if connection in self.waiting_for_establishment:
-                    if self.context.client.alpn == b"h2" and event.tls:  # it may be h2 as well
-                        self.waiting_for_establishment[connection].append(event)
+            if (idle := self.idle(event)) is not None:
+                stream = self.command_sources.pop(event)
+                reply = GetHttpConnectionCompleted(event, (idle, None))
+                yield from self.event_to_child(stream, reply)
+                return
+            if self.context.client.alpn == b"h2" and event.tls:  # theirs may be h2 as well
+                for connection, waiting in self.waiting_for_establishment.items():
+                    if waiting and event.connection_spec_matches(connection):
+                        waiting.append(event)
                         self._opening[event] = connection
                         return
-                elif connection.connected and self.is_free(connection):
-                    stream = self.command_sources.pop(event)
-                    reply = GetHttpConnectionCompleted(event, (connection, None))
-                    yield from self.event_to_child(stream, reply)
-                    return
         yield from self.open_connection(event)
+
+    def idle(self, event: GetHttpConnection) -> Server | None:
+        """A connection that is open and may be used now; None where there is none."""
+        for connection in self.connections:
+            if (
+                isinstance(connection, Server)
+                and event.connection_spec_matches(connection)
+                and connection not in self.waiting_for_establishment
+                and connection.connected
+                and self.is_free(connection)
+            ):
+                return connection
+        return None
 
     def open_connection(self, event: GetHttpConnection) -> layer.CommandGenerator[None]:
         """A new connection, through a stack of our own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,8 +76,11 @@ class Service(Protocol):
         """What ends a streamed answer: from the end marker on."""
         ...
 
-    def settle(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
-        """Queue the row. The ``response`` hook waits for it."""
+    def settle(self, flow: http.HTTPFlow, exchange: Exchange) -> Callable[[], object]:
+        """Queue the row, which the ``response`` hook waits for.
+
+        Returns what is to be called once the answer has gone down, and need not hold it up.
+        """
         ...
 
     def late(self, exchange: Exchange, attempt: Attempt) -> None:

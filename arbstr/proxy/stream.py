@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from mitmproxy import flow as mflow
 from mitmproxy import http
+from mitmproxy.connection import Server
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.context import Context
@@ -201,10 +202,13 @@ class FallbackStream(IncomingStream):
         get = GetAttemptConnection(
             (request.host, request.port), request.scheme == "https", None, fresh=order.fresh
         )
-        connection, failure = yield get
-        if failure:
+        connection: Server | None = None if order.fresh else self.parent.idle(get)
+        failure: str | None = None
+        if connection is None:
+            connection, failure = yield get
+        if connection is None:
             self.forget(link)
-            yield from self.perform(exchange.error(order.n, "connect", failure, _now()))
+            yield from self.perform(exchange.error(order.n, "connect", failure or "", _now()))
             return
         if any(isinstance(event, RequestProtocolError) for event in self._paused_event_queue):
             self.forget(link)
@@ -244,7 +248,7 @@ class FallbackStream(IncomingStream):
         assert exchange is not None
         if exchange.answering is None:
             yield from self.show_failed()
-        self.service.settle(self.flow, exchange)
+        learn = self.service.settle(self.flow, exchange)
         if exchange.whole is not None:
             self.flow.response = self.service.answer(self.flow, exchange, exchange.whole)
             yield from self.offer_head()
@@ -261,6 +265,7 @@ class FallbackStream(IncomingStream):
         yield from self.perform(exchange.settled())
         if not self.finished:
             yield from self.drop()
+        learn()
 
     def send_answer(self) -> layer.CommandGenerator[None]:
         """A whole answer goes down, as the ``response`` hooks have left it."""
