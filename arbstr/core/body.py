@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 _RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
+_NESTS = (dict, list)
 _BEFORE = re.compile(
     rb"[ \t\r\n]*+[{,]"
     rb'[ \t\r\n]*+"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -43,7 +45,7 @@ class Members:
     ) -> None:
         """`values`: decoded; `spans`: name to (start, end) of its value in `body`."""
         self.body = body
-        self._values = values
+        self._values: Mapping[str, object] | None = values
         self._spans = spans
 
     def __contains__(self, name: str) -> bool:
@@ -56,7 +58,14 @@ class Members:
 
     def value(self, name: str) -> object:
         """The value, decoded; None where it is absent or null."""
-        return self._values.get(name)
+        if self._values is not None:
+            return self._values.get(name)
+        raw = self.raw(name)
+        return None if raw is None else _ANY.decode(raw)
+
+    def shrink(self) -> None:
+        """Let go of all that is decoded, which is another body nearly; `value` decodes it again."""
+        self._values = None
 
     def size(self, name: str) -> int:
         """How many bytes the value has; 0 where there is no such member."""
@@ -110,18 +119,17 @@ def read_members(body: bytes, *, max_depth: int = 128) -> Members:
 
 def _is_deeper_than(value: object, limit: int) -> bool:
     """Whether lists and objects nest deeper than `limit`. Looks at one level after the other."""
-    level = [value]
+    level: list[Any] = [value] if isinstance(value, _NESTS) else []
     for _ in range(limit):
         level = [
-            inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, _NESTS)
         ]
         if not level:
             return False
-    return True
-
-
-def _inside(value: object) -> Iterable[object]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(level)
 
 
 def _locate(body: bytes, raw: Mapping[str, msgspec.Raw]) -> dict[str, tuple[int, int]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mitmproxy import http
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer, tunnel
 from mitmproxy.proxy.context import Context
@@ -49,7 +48,6 @@ class Link:
 
     n: int
     upstream_id: int
-    request: http.Request
     connection: Connection | None = None
     decoder: Decoder | None = None
     read_until_s: float | None = None
@@ -109,10 +107,10 @@ class PoolLayer(HttpLayer):
                 self.connections[command.connection] = child
             yield command
 
-    def new_link(self, stream: HttpStream, n: int, request: http.Request) -> Link:
+    def new_link(self, stream: HttpStream, n: int) -> Link:
         """A fresh upstream id for attempt `n` of `stream`."""
         self._last_upstream_id -= 1
-        link = Link(n, self._last_upstream_id, request)
+        link = Link(n, self._last_upstream_id)
         self.streams[link.upstream_id] = stream
         return link
 

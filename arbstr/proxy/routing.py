@@ -52,6 +52,7 @@ class Router:
                 request.raw_content or b"", max_depth=state.config.limits.json_depth
             )
             ask = _read_ask(request, dialect, members, state)
+            members.shrink()
         except BadBodyError as error:
             blank = self._ticket(flow, dialect, _no_route(Ask(dialect.name, "")), None)
             problem = Problem(error.status, str(error), "invalid_request_error", error.code)

@@ -195,7 +195,7 @@ class FallbackStream(IncomingStream):
         assert exchange is not None
         yield from self.show_failed()
         request = self.service.upstream_request(self.flow, exchange, order)
-        link = self.parent.new_link(self, order.n, request)
+        link = self.parent.new_link(self, order.n)
         self.links[link.upstream_id] = link
         if self.service.shows_attempts:
             self.requests[order.n] = request
@@ -220,6 +220,8 @@ class FallbackStream(IncomingStream):
         self.context.server = self.flow.server_conn = connection
         exchange.sent(order.n, _now(), reused=self.parent.take(connection, link))
         content = request.raw_content
+        if not self.service.shows_attempts:
+            request.raw_content = None  # whoever keeps the head need not keep the body
         headers = RequestHeaders(link.upstream_id, request, end_stream=not content)
         yield SendHttp(headers, connection)
         if content:
