@@ -230,9 +230,11 @@ class Arbstr:
         stack = tunnel.LayerStack()
         if data[:1] == b"\x16" or starts_like_tls_record(data):
             stack /= ClientTLSLayer(context)
-        known = isinstance(_handler(context.client.id), Handler)
-        found = FallbackLayer(context, self.engine, knows_offers=known)
+        handler = _handler(context.client.id)
+        found = FallbackLayer(context, self.engine, knows_offers=isinstance(handler, Handler))
         stack /= found
+        if isinstance(handler, Handler) and stack[0] is found:
+            handler.shorten(found)
         self._layers[context.client.id] = found
         nextlayer.layer = stack[0]
 

@@ -18,7 +18,7 @@ import contextlib
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from typing import Any, override
+from typing import TYPE_CHECKING, Any, override
 
 from mitmproxy import exceptions, flow, hooks
 from mitmproxy.addonmanager import AddonManager, safecall, traverse
@@ -29,6 +29,9 @@ from mitmproxy.utils import asyncio_utils
 
 from arbstr.proxy.offer import Offer, Wait, WaitCompleted
 from arbstr.proxy.wire import Wire
+
+if TYPE_CHECKING:
+    from arbstr.proxy.layer import FallbackLayer
 
 type Listener = Callable[[object], object]
 type Error = Exception | None
@@ -61,6 +64,7 @@ class Handler(ProxyConnectionHandler):
     """mitmproxy's, taken over once its client is known."""
 
     listeners: Listeners
+    frequent: _Frequent
     wires: dict[Connection, Wire]
     coming: deque[events.Event]
     """The event that is being handled, and those that have come meanwhile."""
@@ -76,7 +80,12 @@ class Handler(ProxyConnectionHandler):
         handler.wires = {}
         handler.coming = deque()
         handler.hooks = set()
-        handler.layer = _Frequent(handler, handler.layer)  # type: ignore[assignment] # all it calls
+        handler.frequent = _Frequent(handler, handler.layer)
+        handler.layer = handler.frequent  # type: ignore[assignment] # all that the base calls
+
+    def shorten(self, direct: FallbackLayer) -> None:
+        """Nothing is above `direct` that has more to do once it has started."""
+        self.frequent.direct = direct
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -218,12 +227,15 @@ class _Frequent:
 
     def __init__(self, handler: Handler, top: layer.Layer) -> None:
         self.context = top.context
+        self.direct: FallbackLayer | None = None
         self._handler = handler
         self._top = top
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """The base handler calls nothing else of its layer."""
-        for command in self._top.handle_event(event):
+        direct = self.direct
+        top = self._top if direct is None or not direct.started else direct
+        for command in top.handle_event(event):
             if isinstance(command, commands.SendData):
                 self._handler.send(command)
             elif isinstance(command, Offer):

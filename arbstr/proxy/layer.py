@@ -34,6 +34,7 @@ class FallbackLayer(PoolLayer):
         self.knows_offers = knows_offers
         self._tick_at_s: float | None = None
         self._request_since_s: float | None = None
+        self.started = False
         self.asked = False
         """Whether the client has sent anything."""
         # mitmproxy's options are slow to look up, so these two are asked once.
@@ -58,24 +59,32 @@ class FallbackLayer(PoolLayer):
         return join_sends(self._handle_event(event))
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
-            server = GuardedServer(self.context.fork(), self.service.head_bytes)
-            self.connections.setdefault(self.context.client, server)  # a replay has its own
-        if isinstance(event, Tick) or self.is_our_wakeup(event):
+        if isinstance(event, events.DataReceived):
+            yield from self.event_to_child(self.connections[event.connection], event)
+            yield from self.connect_wanted()
+            if event.connection is self.context.client:
+                self.asked = True
+                yield from self.watch_request()
+        elif isinstance(event, Tick) or self.is_our_wakeup(event):
             yield from self.tick()
-            return
-        if isinstance(event, ShutDown):
+        elif isinstance(event, ShutDown):
             for stream in self.open_streams():
                 yield from self.event_to_child(stream, event)
             yield from self.connect_wanted()
-            return
-        self.asked = self.asked or isinstance(event, events.DataReceived)
-        yield from super()._handle_event(event)
-        yield from self.connect_wanted()
-        if isinstance(event, events.ConnectionClosed):
-            self._gone.add(event.connection)
-        elif isinstance(event, events.DataReceived) and event.connection == self.context.client:
-            yield from self.watch_request()
+        else:
+            if isinstance(event, events.Start):
+                self.start()
+            yield from super()._handle_event(event)
+            yield from self.connect_wanted()
+            if isinstance(event, events.ConnectionClosed):
+                self._gone.add(event.connection)
+
+    def start(self) -> None:
+        """The protocol is known."""
+        self.started = True
+        if self.context.client.alpn != b"h2":
+            server = GuardedServer(self.context.fork(), self.service.head_bytes)
+            self.connections.setdefault(self.context.client, server)  # a replay has its own
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Ours instead of the base's."""

@@ -45,9 +45,10 @@ class Headers(http.Headers):
 
 def values(message: http.Message, name: bytes) -> list[str]:
     """Every value of a header field, text as mitmproxy decodes it. `name`: in lower case."""
-    headers = message.headers
-    if isinstance(headers, Headers):
-        return [_text(said) for said in headers.raw(name)]
+    headers = message.data.headers
+    if type(headers) is Headers:
+        found = headers.raw(name)
+        return [_text(said) for said in found] if found else []
     return [_text(said) for key, said in headers.fields if key.lower() == name]
 
 
