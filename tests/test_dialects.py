@@ -11,7 +11,7 @@ import pytest
 
 from arbstr.core.body import BadBodyError
 from arbstr.core.dialects import DIALECTS, PASS_THROUGH, Dialect, by_path
-from arbstr.core.dialects.base import Problem
+from arbstr.core.dialects.base import Problem, fingerprint
 from arbstr.core.sse import Splitter
 from tests.dialect_helpers import ask, edited
 
@@ -193,3 +193,17 @@ def test_no_dialect_is_tested_for_outside_of_the_dialects() -> None:
 )
 def test_such_a_test_would_be_found(source: str) -> None:
     assert comparisons(source)
+
+
+def test_a_long_beginning_names_its_conversation_by_its_ends() -> None:
+    text = "x" * 1_000_000
+    names = {
+        fingerprint(said)
+        for said in (text, f"{text}x", f"y{text[1:]}", f"{text[:-1]}y", [{"text": text}])
+    }
+    assert len(names) == 4, "the last one is the first, in a part"
+
+
+def test_a_short_beginning_names_its_conversation_by_every_letter() -> None:
+    text = "x" * 100_000
+    assert fingerprint(text) != fingerprint(f"{text[:50_000]}y{text[50_001:]}")

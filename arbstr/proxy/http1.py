@@ -37,6 +37,7 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
 
+from arbstr.proxy.burst import Burst
 from arbstr.proxy.head import END, Head, Refusal, Watch, error_body, target
 from arbstr.proxy.messages import body_bytes, closes, head_bytes, is_chunked, make_request
 
@@ -143,7 +144,6 @@ class GuardedServer(Http1Server):
             yield from self.refuse(found.status, found.message, found.code)
         elif found is not None:
             yield from self._begin(found)
-            yield from self.read_body(event)
 
     def _begin(self, head: Head) -> layer.CommandGenerator[None]:
         """A head is there."""
@@ -158,13 +158,27 @@ class GuardedServer(Http1Server):
             content=None,
             version=head.version,
         )
+        begin = RequestHeaders(self.stream_id, self.request, end_stream=head.body_bytes == 0)
+        if head.body_bytes is not None and head.body_bytes <= len(self.buf):
+            yield from self._whole(begin, head.body_bytes)
+            return
         self._left_bytes = head.body_bytes
         if head.body_bytes is None:
             self._chunks = Chunks(self._head_bytes)
-        yield ReceiveHttp(
-            RequestHeaders(self.stream_id, self.request, end_stream=head.body_bytes == 0)
-        )
+        yield ReceiveHttp(begin)
         self.state = self.read_body
+        yield from self.read_body(events.DataReceived(self.conn, b""))
+
+    def _whole(self, begin: RequestHeaders, body_bytes: int) -> layer.CommandGenerator[None]:
+        """All of a request has come."""
+        self._left_bytes = 0
+        self.state = self.read_body
+        body = self.buf.maybe_extract_at_most(body_bytes)
+        data = [RequestData(self.stream_id, bytes(body))] if body else []
+        burst = (begin, *data, RequestEndOfMessage(self.stream_id))
+        yield ReceiveHttp(Burst(self.stream_id, burst))
+        if self.state == self.read_body:
+            yield from self.mark_done(request=True)
 
     @override
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -217,7 +231,10 @@ class GuardedServer(Http1Server):
     @override
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """Errors of the proxy core go out as JSON, not as its HTML page; to HEAD nothing does."""
-        if isinstance(event, ResponseHeaders):
+        if isinstance(event, Burst):
+            for part in event.events:
+                yield from self.send(part)
+        elif isinstance(event, ResponseHeaders):
             yield from self._send_head(event)
         elif isinstance(event, ResponseData):
             if event.data and not self._is_head:  # RFC 9110, 9.3.2: to HEAD, no body

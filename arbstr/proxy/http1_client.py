@@ -16,12 +16,15 @@ from mitmproxy.proxy.layers.http import (
     RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
 from mitmproxy.proxy.layers.http._http1 import make_body_reader
 
+from arbstr.proxy.burst import Burst
 from arbstr.proxy.http1 import Chunks, ends_connection
 from arbstr.proxy.messages import body_bytes, head_bytes
 
@@ -47,7 +50,10 @@ class GuardedClient(Http1Client):
 
     @override
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        if isinstance(event, RequestProtocolError):
+        if isinstance(event, Burst):
+            for part in event.events:
+                yield from self.send(part)
+        elif isinstance(event, RequestProtocolError):
             yield commands.CloseConnection(self.conn)
         elif isinstance(event, RequestHeaders):
             assert self.stream_id is None
@@ -106,13 +112,25 @@ class GuardedClient(Http1Client):
             yield commands.CloseConnection(self.conn)
             yield self._broken(f"Cannot parse HTTP response: {error}")
             return
-        yield ReceiveHttp(ResponseHeaders(self.stream_id, self.response, end_stream=size == 0))
+        begin = ResponseHeaders(self.stream_id, self.response, end_stream=size == 0)
         self._skipped_bytes = 0
+        if size is not None and 0 <= size <= len(self.buf):
+            yield from self._whole(begin, size)
+            return
+        yield ReceiveHttp(begin)
         self.body_reader = make_body_reader(size)
         if type(self.body_reader) is ChunkedReader:
             self.body_reader = Chunks(self._head_bytes)
         self.state = self.read_body
         yield from self.read_body(event)
+
+    def _whole(self, begin: ResponseHeaders, size: int) -> layer.CommandGenerator[None]:
+        """All of a response has come."""
+        body = self.buf.maybe_extract_at_most(size)
+        data = [ResponseData(begin.stream_id, bytes(body))] if body else []
+        burst = (begin, *data, ResponseEndOfMessage(begin.stream_id))
+        yield ReceiveHttp(Burst(begin.stream_id, burst))
+        yield from self.mark_done(response=True)
 
     def _broken(self, message: str) -> ReceiveHttp:
         assert self.stream_id is not None

@@ -30,7 +30,9 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.proxy.layers.http._events import HttpEvent
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
+from arbstr.proxy.burst import Burst
 from arbstr.proxy.decode import Decoder
+from arbstr.proxy.http1 import GuardedServer
 from arbstr.proxy.http1_client import GuardedClient
 from arbstr.proxy.service import Service
 
@@ -76,15 +78,25 @@ class PoolLayer(HttpLayer):
             if isinstance(command, commands.SendData):
                 yield command
             elif isinstance(command, SendHttp):
-                yield from self.event_to_child(self.connections[command.connection], command.event)
+                yield from self.send(command)
             elif isinstance(command, ReceiveHttp):
                 yield from self.receive(command.event)
             else:
                 yield from self.command_of(child, command)
 
+    def send(self, command: SendHttp) -> layer.CommandGenerator[None]:
+        """What a stream sends goes to the connection it is for."""
+        connection, event = self.connections[command.connection], command.event
+        if isinstance(event, Burst) and not _takes_bursts(connection):
+            for part in event.events:
+                yield from self.event_to_child(connection, part)
+        else:
+            yield from self.event_to_child(connection, event)
+
     def receive(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """What a connection has received goes to the stream it is for, if that is still there."""
-        if isinstance(event, RequestHeaders):
+        first = event.events[0] if isinstance(event, Burst) else event
+        if isinstance(first, RequestHeaders):
             yield from self.make_stream(event.stream_id)
         stream = self.streams.get(event.stream_id)
         if stream is not None:
@@ -255,6 +267,12 @@ class Upstream(HttpClient):
                 self.child_layer = Http2Client(self.context)
             else:
                 self.child_layer = self._parent.new_http1(self.context)
-            self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
+            self.handle_event = self._handle_event = self.child_layer.handle_event  # type: ignore[method-assign]
             yield from self.child_layer.handle_event(event)
         yield RegisterHttpConnection(server, error)
+
+
+def _takes_bursts(connection: layer.Layer) -> bool:
+    """Whether it is one of ours, and not HTTP/2 or below TLS."""
+    inner = connection.child_layer if isinstance(connection, Upstream) else connection
+    return isinstance(inner, GuardedServer | GuardedClient)

@@ -45,6 +45,7 @@ from mitmproxy.proxy.layers.http._events import ErrorCode
 
 from arbstr.core import exchange as core
 from arbstr.core.exchange import Attempt, Exchange, Phase
+from arbstr.proxy.burst import Burst
 from arbstr.proxy.decode import Decoder, Identity, decoder
 from arbstr.proxy.incoming import IncomingStream
 from arbstr.proxy.messages import value
@@ -73,7 +74,10 @@ class FallbackStream(IncomingStream):
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         exchange = self.exchange
-        if exchange is None:
+        if isinstance(event, Burst):
+            for part in event.events:
+                yield from self._handle_event(part)
+        elif exchange is None:
             if isinstance(event, Tick | ShutDown):
                 return
             yield from super()._handle_event(event)
@@ -222,11 +226,10 @@ class FallbackStream(IncomingStream):
         content = request.raw_content
         if not self.service.shows_attempts:
             request.raw_content = None  # whoever keeps the head need not keep the body
-        headers = RequestHeaders(link.upstream_id, request, end_stream=not content)
-        yield SendHttp(headers, connection)
-        if content:
-            yield SendHttp(RequestData(link.upstream_id, content), connection)
-        yield SendHttp(RequestEndOfMessage(link.upstream_id), connection)
+        n = link.upstream_id
+        data = [RequestData(n, content)] if content else []
+        burst = (RequestHeaders(n, request, not content), *data, RequestEndOfMessage(n))
+        yield SendHttp(Burst(n, burst), connection)
 
     def send_head(self, attempt: Attempt) -> layer.CommandGenerator[None]:
         """The commit of a streamed answer."""
@@ -273,12 +276,11 @@ class FallbackStream(IncomingStream):
         """A whole answer goes down, as the ``response`` hooks have left it."""
         response = self.service.response_down(self.flow)
         content = response.raw_content
-        head = ResponseHeaders(self.stream_id, response, end_stream=not content)
-        yield SendHttp(head, self.context.client)
-        if content:
-            yield SendHttp(ResponseData(self.stream_id, content), self.context.client)
+        n = self.stream_id
+        data = [ResponseData(n, content)] if content else []
+        burst = (ResponseHeaders(n, response, not content), *data, ResponseEndOfMessage(n))
         yield from self.drop()
-        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        yield SendHttp(Burst(n, burst), self.context.client)
 
     def finish(self) -> layer.CommandGenerator[None]:
         """The end of a streamed answer goes down."""

@@ -18,6 +18,7 @@ from arbstr.core.sse import Event
 from arbstr.core.usage import Usage
 
 _ANY = msgspec.json.Decoder()
+_NAMING_CHARS = 1 << 16
 
 
 class Mark(enum.IntFlag):
@@ -173,10 +174,14 @@ def fingerprint(*contents: object) -> str:
     """A short hash that names a conversation by the contents of its first messages.
 
     By their texts where they have any: marks such as ``cache_control`` wander from turn to turn.
+    Of a very long one its length, its start and its end have to do.
     """
     digest = hashlib.blake2b(digest_size=9)
     for content in contents:
-        digest.update(msgspec.json.encode(texts(content) or content))
+        text = texts(content)
+        if len(text) > 2 * _NAMING_CHARS:
+            text = f"{len(text)}{text[:_NAMING_CHARS]}{text[-_NAMING_CHARS:]}"
+        digest.update(msgspec.json.encode(text or content))
     return digest.hexdigest()
 
 
