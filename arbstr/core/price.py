@@ -98,19 +98,21 @@ def read_bill(body: Mapping[str, object]) -> Bill | None:
     is"), then the same under ``response`` for the Responses API. ``cost_sats`` is floored to whole
     sats and never used.
     """
-    sources = (body, mapping(body.get("response")))
+    sources = (body, mapping(body["response"])) if "response" in body else (body,)
     blocks = [block for source in sources for block in _cost_blocks(source)]
-    total = next(
-        (v for block in blocks if (v := count(block.get("total_msats"))) is not None), None
-    )
-    balance = next(
-        (v for block in blocks if (v := count(block.get("remaining_balance_msats"))) is not None),
-        None,
-    )
+    total = _first_count(blocks, "total_msats")
+    balance = _first_count(blocks, "remaining_balance_msats")
     if total is None and balance is None:
         return None
     priced = any("cost_details" in mapping(source.get("usage")) for source in sources)
     return Bill(total, balance, upstream_priced=priced)
+
+
+def _first_count(blocks: Sequence[Mapping[str, object]], name: str) -> int | None:
+    for block in blocks:
+        if (found := count(block.get(name))) is not None:
+            return found
+    return None
 
 
 def _cost_blocks(source: Mapping[str, object]) -> Sequence[Mapping[str, object]]:

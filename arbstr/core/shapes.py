@@ -19,4 +19,7 @@ def objects(value: object) -> Sequence[Mapping[str, object]]:
 
 def first(source: Mapping[str, object], *names: str) -> object:
     """The first of these members that is there and not null."""
-    return next((source[name] for name in names if source.get(name) is not None), None)
+    for name in names:
+        if (value := source.get(name)) is not None:
+            return value
+    return None

@@ -39,7 +39,7 @@ from arbstr.core.record import AttemptRow, LateCost, RequestRow
 from arbstr.core.route import Candidate
 from arbstr.core.sse import comment
 from arbstr.proxy import outgoing
-from arbstr.proxy.gate import Gate
+from arbstr.proxy.gate import Gate, Landing
 from arbstr.proxy.messages import values
 from arbstr.proxy.outgoing import error_response
 from arbstr.proxy.routing import Refused, Router, wall_ms
@@ -77,7 +77,7 @@ class Open(msgspec.Struct):
     exchange: Exchange
     state: State
     reserved: list[Reservation]
-    written: asyncio.Future[None] | None = None
+    written: Landing | None = None
     row: RequestRow | None = None
     """Its row, once it has ended."""
 
@@ -288,7 +288,7 @@ class Engine:
         attempts = tuple(map(attempt_row, found.exchange.attempts))
         self.ledger.finish(row, attempts, lambda: self._gate.land(written, loop))
 
-    def written(self, flow: http.HTTPFlow) -> asyncio.Future[None] | None:
+    def written(self, flow: http.HTTPFlow) -> Landing | None:
         """The flow has ended. What its answer waits for; None where there is nothing."""
         found = self.open.pop(flow.id, None)
         if self.viewing is not None and found is not None:

@@ -27,6 +27,7 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.utils import asyncio_utils
 
+from arbstr.proxy.gate import Landing
 from arbstr.proxy.offer import Offer, Wait, WaitCompleted
 from arbstr.proxy.wire import Wire
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 type Listener = Callable[[object], object]
 type Error = Exception | None
+type Waited = asyncio.Future[Error] | Landing
 type Steps = Generator[Awaitable[object], None, None]
 """A hook on its way through its listeners: stops wherever one has to be waited for."""
 
@@ -187,22 +189,22 @@ class Handler(ProxyConnectionHandler):
                 with safecall():
                     raise
 
-    def _go_on(
-        self, steps: Steps, then: Callable[[], None], waited: asyncio.Future[Error] | None = None
-    ) -> None:
+    def _go_on(self, steps: Steps, then: Callable[[], None], waited: Waited | None = None) -> None:
         """Take the steps of a hook until one has to be waited for; after the last one, `then`."""
         try:
             while waited is None or waited.done():
-                error = None if waited is None or waited.cancelled() else waited.result()
-                waited = self._future(next(steps) if error is None else steps.throw(error))
+                error = None
+                if isinstance(waited, asyncio.Future) and not waited.cancelled():
+                    error = waited.result()
+                waited = self._begin(next(steps) if error is None else steps.throw(error))
         except StopIteration:
             then()
         else:
             waited.add_done_callback(lambda done: self._go_on(steps, then, done))
 
-    def _future(self, step: Awaitable[object]) -> asyncio.Future[Error]:
-        """A future is one of ours, for a moment; what else takes time may take its time."""
-        if isinstance(step, asyncio.Future):
+    def _begin(self, step: Awaitable[object]) -> Waited:
+        """The gate's rows are there in a moment; what else takes time may take its time."""
+        if isinstance(step, Landing):
             return step
         task = asyncio_utils.create_task(
             self._patiently(step), name="hook", keep_ref=False, client=self.client.peername

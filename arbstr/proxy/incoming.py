@@ -37,6 +37,7 @@ class IncomingStream(HttpStream):
         super().__init__(context, stream_id)
         self.parent = parent
         self.service = parent.service
+        self.client_state = self.state_wait_for_request_headers
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
         """Answer a request that is refused by its head before its body has come."""

@@ -88,9 +88,8 @@ class FallbackLayer(PoolLayer):
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Ours instead of the base's."""
-        stream = FallbackStream(fork(self.context), stream_id, self)
-        self.streams[stream_id] = stream
-        yield from self.event_to_child(stream, events.Start())
+        self.streams[stream_id] = FallbackStream(fork(self.context), stream_id, self)
+        yield from ()
 
     def open_streams(self) -> list[FallbackStream]:
         """Every stream that still has something to do, once each."""
