@@ -17,7 +17,7 @@ from arbstr.core.dialects.base import Problem
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _LINE = re.compile(rb"(%s) (\S+) (HTTP/\d\.\d)" % _TOKEN)
-_FIELD = re.compile(rb"(%s):([\t\x20-\x7e\x80-\xff]*)" % _TOKEN)
+_FIELD = re.compile(rb"(?m)^(%s):([\t\x20-\x7e\x80-\xff]*)(?:\r\n|\Z)" % _TOKEN)
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
@@ -92,7 +92,7 @@ def error_body(status: int, code: str, message: str, path: str) -> bytes:
 
 def _read(head: bytes, length: int) -> Refusal | Head:
     """Read a head without the blank line at its end, if it can be read in one way only."""
-    first, *lines = head.split(b"\r\n")
+    first, _, rest = head.partition(b"\r\n")
     match = _LINE.fullmatch(first)
     if match is None:
         return Refusal(400, "bad_head", "the request line is malformed")
@@ -101,15 +101,20 @@ def _read(head: bytes, length: int) -> Refusal | Head:
         return Refusal(505, "bad_version", "only HTTP/1.1 and HTTP/1.0 are spoken here")
     if method == b"CONNECT" or not what.startswith(b"/"):
         return Refusal(400, "not_a_proxy", "the request target must be a path")
-    fields: list[tuple[bytes, bytes]] = []
-    for line in lines:
-        if (found := _FIELD.fullmatch(line)) is None:
-            return Refusal(400, "bad_head", _what_is_wrong(line))
-        fields.append((found[1], found[2].strip(b" \t")))
+    lines = rest.split(b"\r\n") if rest else []
+    fields = read_fields(rest)
+    if len(fields) < len(lines):
+        wrong = next(line for line in lines if not _FIELD.fullmatch(line))
+        return Refusal(400, "bad_head", _what_is_wrong(wrong))
     body_bytes = _body_bytes(version, fields)
     if isinstance(body_bytes, Refusal):
         return body_bytes
-    return Head(method, what, version, tuple(fields), body_bytes, length)
+    return Head(method, what, version, fields, body_bytes, length)
+
+
+def read_fields(lines: bytes) -> Fields:
+    """The fields of a head, each in a line of its own; a line that is none is left out."""
+    return tuple((name, said.strip(b" \t")) for name, said in _FIELD.findall(lines))
 
 
 def _body_bytes(version: bytes, fields: Iterable[tuple[bytes, bytes]]) -> Refusal | int | None:
