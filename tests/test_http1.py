@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mitmproxy import options
 from mitmproxy.connection import Client, ConnectionState, Server
+from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
@@ -24,7 +27,7 @@ from mitmproxy.proxy.layers.http._events import HttpEvent
 
 from arbstr.proxy.burst import Burst
 from arbstr.proxy.http1 import GuardedServer
-from arbstr.proxy.http1_client import GuardedClient
+from arbstr.proxy.http1_client import GuardedClient, read_head
 from arbstr.proxy.messages import make_request, make_response
 
 HEAD_BYTES = 2_000
@@ -257,3 +260,26 @@ def test_what_comes_unasked_closes_the_connection() -> None:
     wire = client()
     wire.get(ANSWER + b"hello")
     assert wire.get(b"HTTP/1.1 408 Request Timeout\r\n\r\n") == ["CloseConnection"]
+
+
+@given(
+    st.sampled_from(
+        [b"HTTP/1.1 200 OK", b"HTTP/1.0 404 Not  Found ", b"HTTP/1.1 503", b"HTTP/2 1"]
+    ),
+    st.lists(st.text(alphabet="ab:- \t\x01\xe9,", max_size=12).filter(bool), max_size=4),
+)
+def test_a_head_is_read_as_mitmproxy_reads_it(first: bytes, fields: list[str]) -> None:
+    lines = [first, *(field.encode("latin-1") for field in fields)]
+    try:
+        theirs = http1.read_response_head(lines)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"Bad HTTP|Invalid header"):
+            read_head(lines)
+        return
+    ours = read_head(lines).data
+    assert (ours.http_version, ours.status_code, ours.headers.fields) == (
+        theirs.data.http_version,
+        theirs.data.status_code,
+        theirs.headers.fields,
+    )
+    assert ours.reason == theirs.data.reason

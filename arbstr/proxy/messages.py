@@ -133,14 +133,23 @@ def make_request(
     return request
 
 
-def make_response(status: int, fields: Fields, content: bytes | None) -> http.Response:
-    """A response. `content`: None where the body is streamed."""
+def make_response(
+    status: int,
+    fields: Fields,
+    content: bytes | None,
+    *,
+    version: bytes = b"HTTP/1.1",
+    reason: bytes | None = None,
+) -> http.Response:
+    """A response. `content`: None where the body is streamed. `reason`: None for the usual one."""
     now_s = time.time()
+    if reason is None:
+        reason = status_codes.RESPONSES.get(status, "").encode()
     data = http.ResponseData.__new__(http.ResponseData)
     vars(data).update(
-        http_version=b"HTTP/1.1",
+        http_version=version,
         status_code=status,
-        reason=status_codes.RESPONSES.get(status, "").encode(),
+        reason=reason,
         headers=_headers(fields),
         content=content,
         trailers=None,
