@@ -38,8 +38,9 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
 
 from arbstr.proxy.burst import Burst
+from arbstr.proxy.framing import Framing, ends_with_connection, framing
 from arbstr.proxy.head import END, Head, Refusal, Watch, error_body, target
-from arbstr.proxy.messages import body_bytes, closes, head_bytes, is_chunked, make_request
+from arbstr.proxy.messages import head_bytes, make_request
 
 _CODES = {400: "bad_request", 408: "request_timeout", 413: "body_too_large"}
 _CRLF = b"\r\n"
@@ -53,16 +54,6 @@ def error_response(status: int, code: str, message: str, path: str) -> bytes:
     response = http.Response.make(status, error_body(status, code, message, path), headers)
     whole: bytes = http1.assemble_response(response)
     return whole
-
-
-def ends_connection(request: http.Request, response: http.Response) -> bool:
-    """Whether the connection that these two went over closes after them."""
-    if closes(request) or closes(response):
-        return True
-    try:
-        return body_bytes(request, response) == -1
-    except ValueError:  # an add-on has set a length that is none
-        return False
 
 
 class Chunks(ChunkedReader):
@@ -98,6 +89,8 @@ class GuardedServer(Http1Server):
         """How much of a body of known size is still to come; None: it comes in chunks."""
         self._chunks = Chunks(head_bytes)
         self._sends_chunks = False
+        self._said = Framing([], [], closes=False)
+        """What the head of the answer says."""
 
     @override
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -254,7 +247,8 @@ class GuardedServer(Http1Server):
 
     def _send_head(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
         data = event.response.data
-        self._sends_chunks = is_chunked(event.response)
+        self._said = framing(event.response)
+        self._sends_chunks = self._said.is_chunked
         if data.http_version not in _HTTP1:
             yield from super().send(event)
             return
@@ -277,7 +271,12 @@ class GuardedServer(Http1Server):
             return
         assert self.request is not None
         assert self.response is not None
-        if ends_connection(self.request, self.response):
+        said = self._said
+        if (
+            said.closes
+            or framing(self.request).closes
+            or ends_with_connection(self.request, self.response, said)
+        ):
             yield commands.CloseConnection(self.conn)
             self.state = self.done
             return

@@ -26,9 +26,10 @@ from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
 from mitmproxy.proxy.layers.http._http1 import make_body_reader
 
 from arbstr.proxy.burst import Burst
+from arbstr.proxy.framing import Framing, body_bytes, ends_with_connection, framing
 from arbstr.proxy.head import read_fields
-from arbstr.proxy.http1 import Chunks, ends_connection
-from arbstr.proxy.messages import body_bytes, head_bytes, make_response
+from arbstr.proxy.http1 import Chunks
+from arbstr.proxy.messages import head_bytes, make_response
 
 _STATUS = re.compile(rb"(HTTP/1\.[01]) ([1-9]\d\d) ?([\x20-\x7e]*)")
 _INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
@@ -55,6 +56,8 @@ class GuardedClient(Http1Client):
         super().__init__(context)
         self._head_bytes = head_bytes
         self._skipped_bytes = 0
+        self._said = Framing([], [], closes=False)
+        """What the head of the response says."""
 
     @override
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -124,7 +127,8 @@ class GuardedClient(Http1Client):
         assert self.request is not None
         try:
             self.response = read_head(lines)
-            size = body_bytes(self.request, self.response)
+            self._said = framing(self.response)
+            size = body_bytes(self.request, self.response, self._said)
         except ValueError as error:
             yield commands.CloseConnection(self.conn)
             yield self._broken(f"Cannot parse HTTP response: {error}")
@@ -165,7 +169,8 @@ class GuardedClient(Http1Client):
             return
         assert self.request is not None
         assert self.response is not None
-        if ends_connection(self.request, self.response):
+        said = self._said  # our own request never closes a connection
+        if said.closes or ends_with_connection(self.request, self.response, said):
             yield commands.CloseConnection(self.conn)
             self.state = self.done
             return

@@ -7,17 +7,12 @@ that was a sixth of a request's time.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import override
 
 from mitmproxy import http
-from mitmproxy.net.http import http1, status_codes
-
-_SIZE = re.compile(r"0|[1-9][0-9]*")
-_WITH_BODY = (b"DELETE", b"GET", b"PATCH", b"POST", b"PUT")
-_KEEP_ALIVE = (b"HTTP/1.1", b"HTTP/2.0")
+from mitmproxy.net.http import status_codes
 
 type Fields = Iterable[tuple[bytes, bytes]]
 
@@ -60,38 +55,6 @@ def value(message: http.Message, name: bytes) -> str | None:
     """A header field, its values joined as RFC 9110, 5.3, allows; None where there is none."""
     found = values(message, name)
     return ", ".join(found) if found else None
-
-
-def is_chunked(message: http.Message) -> bool:
-    """Whether its body goes out in chunks, as mitmproxy's HTTP/1 sends them."""
-    return any("chunked" in coding.lower() for coding in values(message, b"transfer-encoding"))
-
-
-def closes(message: http.Message) -> bool:
-    """Whether its connection closes after it (RFC 9112, 9.3)."""
-    said = value(message, b"connection")
-    tokens = () if said is None else [token.strip().lower() for token in said.split(",")]
-    if "close" in tokens:
-        return True
-    return message.data.http_version not in _KEEP_ALIVE and "keep-alive" not in tokens
-
-
-def body_bytes(request: http.Request, response: http.Response) -> int | None:
-    """The size of a response's body: None where it is chunked, -1 where it ends with a connection.
-
-    Like mitmproxy's `expected_http_body_size`, which it asks in all but the usual cases. Raises
-    ValueError for a size that cannot be read.
-    """
-    lengths = values(response, b"content-length")
-    codings = values(response, b"transfer-encoding")
-    status = response.data.status_code
-    if request.data.method in _WITH_BODY and status >= 200 and status not in (204, 304):
-        if len(lengths) == 1 and not codings and _SIZE.fullmatch(lengths[0]):
-            return int(lengths[0])
-        if codings == ["chunked"] and not lengths:
-            return None
-    size: int | None = http1.expected_http_body_size(request, response)
-    return size
 
 
 def head_bytes(first_line: bytes, message: http.Message) -> bytes:

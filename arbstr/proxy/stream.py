@@ -55,6 +55,7 @@ from arbstr.proxy.service import FallbackPauseHook, ShutDown, Tick
 if TYPE_CHECKING:
     from arbstr.proxy.layer import FallbackLayer  # it builds streams, and they know it
 
+_FROM_CLIENT = (RequestHeaders, RequestData, RequestEndOfMessage)
 CLOSING_S = 5.0
 """How long a whole answer's connection may take to end before it is closed instead of kept."""
 
@@ -78,9 +79,10 @@ class FallbackStream(IncomingStream):
             for part in event.events:
                 yield from self._handle_event(part)
         elif exchange is None:
-            if isinstance(event, Tick | ShutDown):
-                return
-            yield from super()._handle_event(event)
+            if isinstance(event, _FROM_CLIENT):
+                yield from self.client_state(event)
+            elif not isinstance(event, Tick | ShutDown):
+                yield from super()._handle_event(event)
         elif isinstance(event, Tick):
             slow = self.service.is_slow(self.context.client)
             yield from self.perform(exchange.tick(_now(), backlog=slow))
