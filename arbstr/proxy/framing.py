@@ -15,7 +15,7 @@ _WITH_BODY = (b"DELETE", b"GET", b"PATCH", b"POST", b"PUT")
 _KEEP_ALIVE = (b"HTTP/1.1", b"HTTP/2.0")
 
 
-class Framing(msgspec.Struct):
+class Framing(msgspec.Struct, frozen=True):
     """What a head says of it. `closes`: its connection closes after it (RFC 9112, 9.3)."""
 
     lengths: list[bytes]

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from typing import override
 
 import h11
-from h11._readers import ChunkedReader
-from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http import http1
@@ -38,8 +36,9 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
 
 from arbstr.proxy.burst import Burst
-from arbstr.proxy.framing import Framing, ends_with_connection, framing
+from arbstr.proxy.framing import framing
 from arbstr.proxy.head import END, Head, Refusal, Watch, error_body, target
+from arbstr.proxy.http1_base import Chunks, GuardedConnection
 from arbstr.proxy.messages import head_bytes, make_request
 
 _CODES = {400: "bad_request", 408: "request_timeout", 413: "body_too_large"}
@@ -56,21 +55,6 @@ def error_response(status: int, code: str, message: str, path: str) -> bytes:
     return whole
 
 
-class Chunks(ChunkedReader):
-    """Reads chunks, drops trailers, and bounds what is neither: chunk headers and trailers."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__()
-        self._limit_bytes = limit_bytes
-
-    @override
-    def __call__(self, buf: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
-        found = super().__call__(buf)
-        if found is None and len(buf) > self._limit_bytes:
-            raise h11.RemoteProtocolError("the header of a chunk does not end")
-        return h11.EndOfMessage() if isinstance(found, h11.EndOfMessage) else found
-
-
 @dataclass(repr=False)
 class Overdue(events.Event):
     """The client takes too long to send its request."""
@@ -78,7 +62,7 @@ class Overdue(events.Event):
     message: str
 
 
-class GuardedServer(Http1Server):
+class GuardedServer(GuardedConnection, Http1Server):
     """The client's side. `head_bytes`: the largest head accepted."""
 
     def __init__(self, context: Context, head_bytes: int) -> None:
@@ -89,22 +73,16 @@ class GuardedServer(Http1Server):
         """How much of a body of known size is still to come; None: it comes in chunks."""
         self._chunks = Chunks(head_bytes)
         self._sends_chunks = False
-        self._said = Framing([], [], closes=False)
-        """What the head of the answer says."""
 
     @override
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, HttpEvent):
-            return self.send(event)
+        if isinstance(event, Overdue):
+            return self.refuse(408, event.message)
         if isinstance(event, events.DataReceived):
             left = self._left_bytes
             if left and len(event.data) <= left and not self.buf and self.state == self.read_body:
                 return self._body(event.data)
-            self.buf += event.data
-        elif isinstance(event, Overdue):
-            return self.refuse(408, event.message)
-        commanded: layer.CommandGenerator[None] = self.state(event)
-        return commanded
+        return super().handle_event(event)
 
     @property
     def mid_request(self) -> bool:
@@ -247,8 +225,8 @@ class GuardedServer(Http1Server):
 
     def _send_head(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
         data = event.response.data
-        self._said = framing(event.response)
-        self._sends_chunks = self._said.is_chunked
+        self.said = framing(event.response)
+        self._sends_chunks = self.said.is_chunked
         if data.http_version not in _HTTP1:
             yield from super().send(event)
             return
@@ -263,29 +241,17 @@ class GuardedServer(Http1Server):
     def mark_done(
         self, *, request: bool = False, response: bool = False
     ) -> layer.CommandGenerator[None]:
-        self.request_done = self.request_done or request
-        self.response_done = self.response_done or response
-        if not self.response_done:
+        if request and not self.response_done:
             self.state = self.wait
-        if not (self.request_done and self.response_done):
-            return
-        assert self.request is not None
-        assert self.response is not None
-        said = self._said
-        if (
-            said.closes
-            or framing(self.request).closes
-            or ends_with_connection(self.request, self.response, said)
-        ):
-            yield commands.CloseConnection(self.conn)
-            self.state = self.done
-            return
-        self.request_done = self.response_done = False
-        self.request = self.response = None
-        self.stream_id += 2
-        self.state = self.read_headers
-        if self.buf:
-            yield from self.read_headers(events.DataReceived(self.conn, b""))
+        yield from super().mark_done(request=request, response=response)
+
+    @override
+    def closes_by_request(self) -> bool:
+        return self.request is not None and framing(self.request).closes
+
+    @override
+    def next_stream_id(self) -> int:
+        return self.stream_id + 2
 
     def _say(self, status: int, code: str, message: str) -> commands.SendData:
         error = error_response(status, code, message, self._path())

@@ -26,9 +26,9 @@ from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
 from mitmproxy.proxy.layers.http._http1 import make_body_reader
 
 from arbstr.proxy.burst import Burst
-from arbstr.proxy.framing import Framing, body_bytes, ends_with_connection, framing
+from arbstr.proxy.framing import body_bytes, framing
 from arbstr.proxy.head import read_fields
-from arbstr.proxy.http1 import Chunks
+from arbstr.proxy.http1_base import Chunks, GuardedConnection
 from arbstr.proxy.messages import head_bytes, make_response
 
 _STATUS = re.compile(rb"(HTTP/1\.[01]) ([1-9]\d\d) ?([\x20-\x7e]*)")
@@ -49,24 +49,13 @@ def read_head(lines: list[bytes]) -> http.Response:
     return make_response(int(code), fields, None, version=version, reason=reason)
 
 
-class GuardedClient(Http1Client):
+class GuardedClient(GuardedConnection, Http1Client):
     """`head_bytes`: the largest head accepted. Requests are ours: HTTP/1.1, with a length."""
 
     def __init__(self, context: Context, head_bytes: int) -> None:
         super().__init__(context)
         self._head_bytes = head_bytes
         self._skipped_bytes = 0
-        self._said = Framing([], [], closes=False)
-        """What the head of the response says."""
-
-    @override
-    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, HttpEvent):
-            return self.send(event)
-        if isinstance(event, events.DataReceived):
-            self.buf += event.data
-        commanded: layer.CommandGenerator[None] = self.state(event)
-        return commanded
 
     @override
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
@@ -127,8 +116,8 @@ class GuardedClient(Http1Client):
         assert self.request is not None
         try:
             self.response = read_head(lines)
-            self._said = framing(self.response)
-            size = body_bytes(self.request, self.response, self._said)
+            self.said = framing(self.response)
+            size = body_bytes(self.request, self.response, self.said)
         except ValueError as error:
             yield commands.CloseConnection(self.conn)
             yield self._broken(f"Cannot parse HTTP response: {error}")
@@ -160,23 +149,9 @@ class GuardedClient(Http1Client):
         )
 
     @override
-    def mark_done(
-        self, *, request: bool = False, response: bool = False
-    ) -> layer.CommandGenerator[None]:
-        self.request_done = self.request_done or request
-        self.response_done = self.response_done or response
-        if not (self.request_done and self.response_done):
-            return
-        assert self.request is not None
-        assert self.response is not None
-        said = self._said  # our own request never closes a connection
-        if said.closes or ends_with_connection(self.request, self.response, said):
-            yield commands.CloseConnection(self.conn)
-            self.state = self.done
-            return
-        self.request_done = self.response_done = False
-        self.request = self.response = None
-        self.stream_id = None
-        self.state = self.read_headers
-        if self.buf:
-            yield from self.read_headers(events.DataReceived(self.conn, b""))
+    def closes_by_request(self) -> bool:
+        return False  # it is ours
+
+    @override
+    def next_stream_id(self) -> None:
+        return None
