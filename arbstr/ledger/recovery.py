@@ -27,7 +27,7 @@ def open_or_replace(path: Path, instance: str, now_ms: int, *, damages: int) -> 
         with database.opening(path):
             aside = database.set_aside(path, opened, now_ms)
         if aside is not None:
-            logger.error("ledger: %s is corrupt; it is now %s", path, aside.name)
+            logger.warning("ledger: %s is corrupt; it is now %s", path, aside.name)
     return Store(path, instance, now_ms)
 
 

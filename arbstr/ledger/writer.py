@@ -337,7 +337,7 @@ class Writer:
             with self._lock:
                 known, self._error = self._error, line
             if known is None:
-                logger.error("ledger: %s (rows wait in memory)", line)
+                logger.warning("ledger: %s (rows wait in memory)", line)
         if busy:
             self._give_up.wait(_BUSY_PAUSE_S)
             return
