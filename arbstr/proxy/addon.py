@@ -270,7 +270,8 @@ class Arbstr:
             return  # shown, not sent: a failed attempt, or a flow that was loaded from a file
         try:
             if self._intake is None or flow.client_conn.id not in self._layers:
-                deny(flow, NOT_READY, self.denied)
+                viewing = None if self.engine is None else self.engine.viewing
+                deny(flow, NOT_READY, self.denied, viewing)
             else:
                 self._intake.let_in(flow)
         except Exception:

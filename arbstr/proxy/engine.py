@@ -42,10 +42,10 @@ from arbstr.proxy import outgoing
 from arbstr.proxy.gate import Gate, Landing
 from arbstr.proxy.messages import values
 from arbstr.proxy.outgoing import error_response
-from arbstr.proxy.routing import Refused, Router, wall_ms
+from arbstr.proxy.routing import Refused, Router
 from arbstr.proxy.state import State, make_state
 from arbstr.proxy.viewing import Viewing
-from arbstr.proxy.world import World
+from arbstr.proxy.world import World, wall_ms
 
 logger = logging.getLogger(__name__)
 

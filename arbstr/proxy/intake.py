@@ -19,6 +19,7 @@ from arbstr.proxy.messages import value
 from arbstr.proxy.outgoing import error_response
 from arbstr.proxy.routing import Refused
 from arbstr.proxy.sync import Sync
+from arbstr.proxy.viewing import Viewing
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,10 @@ _FIRST_PRICES_S = 2.0
 """How long the very first requests wait for prices; later ones never do."""
 
 
-def deny(flow: http.HTTPFlow, denial: guard.Denial, denied: Counter[str]) -> None:
-    """Answer a request that is turned away, and count it."""
+def deny(
+    flow: http.HTTPFlow, denial: guard.Denial, denied: Counter[str], viewing: Viewing | None
+) -> None:
+    """Answer a request that is turned away, count it, and show why to who looks."""
     denied[denial.code] += 1
     kind = "invalid_request_error" if denial.status < 500 else "api_error"
     problem = Problem(denial.status, denial.message, kind, denial.code)
@@ -38,6 +41,8 @@ def deny(flow: http.HTTPFlow, denial: guard.Denial, denied: Counter[str]) -> Non
         flow.response.headers["connection"] = "close"
     if denial.status == 503:
         flow.response.headers["retry-after"] = "1"
+    if viewing is not None:
+        viewing.denied(flow, denial.code)
 
 
 class Intake:
@@ -80,9 +85,7 @@ class Intake:
         return guard.Denial(503, "too_many_requests", message)
 
     def _deny(self, flow: http.HTTPFlow, denial: guard.Denial) -> None:
-        deny(flow, denial, self._engine.denied)
-        if self._engine.viewing is not None:
-            self._engine.viewing.denied(flow, denial.code)
+        deny(flow, denial, self._engine.denied, self._engine.viewing)
 
     # --- the whole request ------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from arbstr.core.route import Candidate, NoModelError, Route
 from arbstr.proxy import guard
 from arbstr.proxy.messages import value, values
 from arbstr.proxy.state import State
-from arbstr.proxy.world import World
+from arbstr.proxy.world import World, wall_ms
 
 _RANDOM_BITS = 20
 _SESSIONS = (b"x-claude-code-session-id", b"session-id", b"x-session-id")
@@ -105,11 +105,6 @@ class Router:
         fresh = wall_ms() << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
         self._last_id = max(fresh, self._last_id + 1)
         return self._last_id
-
-
-def wall_ms() -> int:
-    """UTC ms."""
-    return time.time_ns() // 1_000_000
 
 
 def _read_ask(request: http.Request, dialect: Dialect, members: Members, state: State) -> Ask:

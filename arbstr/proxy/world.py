@@ -55,7 +55,7 @@ class World:
 
     def plan(self, ask: Ask, choice: Choice) -> Route:
         """Route one request as things are now. Raises NoModelError."""
-        now_s, now_ms = time.monotonic(), _wall_ms()
+        now_s, now_ms = time.monotonic(), wall_ms()
         conditions = Conditions(
             open_circuits=lambda p, m: self.breakers.is_open(p, m, now_s),
             failures=self.breakers.failures,
@@ -107,7 +107,7 @@ class World:
             ask,
             provider=model.provider,
             model=model.id,
-            now_ms=_wall_ms(),
+            now_ms=wall_ms(),
             cached_tokens=usage.cached_tokens,
         )
 
@@ -126,5 +126,6 @@ class World:
         )
 
 
-def _wall_ms() -> int:
+def wall_ms() -> int:
+    """UTC ms."""
     return time.time_ns() // 1_000_000
